@@ -83,6 +83,12 @@ describe("ranks that agree on a failure", () => {
         culprits: [1],
         cause: 0,
       },
+      "blame the peer, not ranks that are behind one whose part of the op had ended": {
+        size: 3,
+        reports: [report(0, "timeout", 2, 4), report(1, "lost", 0, 5), report(2, "lost", 0, 4)],
+        culprits: [2],
+        cause: 0,
+      },
       "blame all ranks that are missing according to the rank that knows, though another one timed out first": {
         size: 4,
         reports: [report(3, "timeout", 1), { ...report(0, "timeout", 1), ranks: [1, 2] }],

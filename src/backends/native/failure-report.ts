@@ -155,7 +155,7 @@ function blame(size: number, reports: readonly FailureReport[], cause: FailureRe
   if (seen.length > 0) return seen;
   // There is no way to know which of the two should have sent.
   if (mutualWait(cause, reports) !== undefined) return [];
-  const behind = cause.kind === "timeout" ? ranksBehind(reports) : [];
+  const behind = cause.kind === "timeout" ? ranksBehind(reports, cause) : [];
   if (isMessage(cause)) {
     // Its peer waits in a collective that others, such as the rank of the message, have not called.
     const isDeserted = cause.peer < 0 ? silent.length === 0 : reportOfPeer(cause, reports) !== undefined;
@@ -169,11 +169,13 @@ function blame(size: number, reports: readonly FailureReport[], cause: FailureRe
 }
 
 /**
- * The ranks that have not called a collective in which others wait, except those that wait for a message of such a
- * rank.
+ * The ranks that have not called the collective of the cause, or for a message the latest collective in which others
+ * wait, except those that wait for a message of such a rank. Ranks that were in a later collective had data of all
+ * ranks for that of the cause, so that they say nothing of who is missing in it.
  */
-function ranksBehind(reports: readonly FailureReport[]): number[] {
-  const latest = Math.max(...reports.filter((report) => !isMessage(report)).map(({ seq }) => seq));
+function ranksBehind(reports: readonly FailureReport[], cause: FailureReport): number[] {
+  const collectives = isMessage(cause) ? reports.filter((report) => !isMessage(report)) : [cause];
+  const latest = Math.max(...collectives.map(({ seq }) => seq));
   const behind = reports.filter(({ called }) => called < latest);
   const ranks = behind.map(({ rank }) => rank);
   const first = behind.filter((report) => !isMessage(report) || !ranks.includes(report.peer));

@@ -68,6 +68,7 @@ describe("after a time-out", () => {
     expect(ask({ peers: [2] }, inEarlier, { ...inEarlier, process: "stopped" }, inIt)).toBe("2");
     expect(ask({ peers: [2] }, messageTo(2), idle, inIt)).toBe("2");
     expect(ask({ peers: [] }, messageTo(3), inIt, inIt)).toBe("1");
+    expect(ask({ peers: [2] }, inEarlier, inEarlier, inIt)).toBe("2");
     // Nobody else can be.
     expect(ask({ peers: [] }, inEarlier, inIt, inIt)).toBe("1");
     expect(ask({ peers: [] }, messageTo(2), messageTo(1), inIt)).toBe("1,2");

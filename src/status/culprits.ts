@@ -28,7 +28,9 @@ export function culprits(op: OverdueOp, statusOf: (rank: number) => RankStatus |
     return status !== undefined && waitsIn(status, group, (each) => isBehind(each, turn) || late.includes(each.peer));
   };
   const first = late.filter((rank) => !isVictim(rank));
-  const missing = first.length > 0 ? first : late;
+  // If all of them wait, only the backend knows for whom.
+  const suspects = first.length > 0 ? first : late.filter((rank) => peers.includes(rank));
+  const missing = suspects.length > 0 ? suspects : late;
   const isCleared = (rank: number) => {
     if (rank === own) return turn > 0 && op.hasWaited;
     const status = known.get(rank);

@@ -152,9 +152,9 @@ export class GroupWorks implements WorkOwner {
   /** Records the call in the status record; returns its slot there. */
   #begin(work: Work<unknown>, call: OpCall, began: number): number {
     if (this.#status === undefined) return -1;
-    const { op, peer, callSite } = call;
+    const { op, peer, callSite, timeoutMs } = call;
     const isMessage = opTable[op].kind === "message";
-    return this.#status.begin(work, callCodes[op], isMessage, peer, began, bytesOf(call), callSite);
+    return this.#status.begin(work, callCodes[op], isMessage, peer, began, bytesOf(call), callSite, timeoutMs);
   }
 
   /** {@link bind} for an op that is composed of others. */

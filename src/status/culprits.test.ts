@@ -87,6 +87,14 @@ describe("after a loss", () => {
     expect(ask({ peers: [1], haveLeft: true }, aborted, idle, inIt)).toBe("1");
   });
 
+  test("all ranks that have not called it are to blame if another one has timed out in it", () => {
+    const timedOut = at(TURN, { last: op({ turn: TURN, hasFailed: true, hasGivenUp: true, hasTimedOut: true }) });
+    expect(ask({ peers: [1], haveLeft: true }, idle, idle, timedOut)).toBe("1,2");
+    expect(ask({ peers: [1], haveLeft: true }, idle, idle, gaveUp)).toBe("1");
+    expect(ask({ peers: [1], haveLeft: true }, { ...idle, ...killed }, idle, timedOut)).toBe("1");
+    expect(ask({ peers: [3], haveLeft: true }, idle, idle, timedOut)).toBe("1,2 not 3");
+  });
+
   test("a rank that has left because it had given up is not to blame, but the one that it waited for", () => {
     expect(ask({ peers: [2], haveLeft: true }, idle, gaveUp, inIt)).toBe("1 not 2");
     expect(ask({ peers: [2], haveLeft: true }, idle, inIt, inIt)).toBe("1 not 2");

@@ -38,8 +38,13 @@ export function culprits(op: OverdueOp, statusOf: (rank: number) => RankStatus |
   };
   const cleared = peers.filter(isCleared);
   const named = peers.filter((rank) => !cleared.includes(rank));
-  if (!haveLeft) return { ranks: sorted([...named, ...missing]), cleared };
-  // After a loss, others that have not called the op may just be slower.
+  // One that lives and has not called it lost its group to the rank whose op has timed out.
+  const isLeft = (rank: number) => missing.includes(rank) && !isLost(known.get(rank));
+  const hasTimedOut = (status: RankStatus) =>
+    waitsIn(status, group, (each) => each.turn === turn && each.hasTimedOut === true);
+  const isTimeout = !haveLeft || (named.every(isLeft) && [...known.values()].some(hasTimedOut));
+  if (isTimeout) return { ranks: sorted([...named, ...missing]), cleared };
+  // After the loss of a rank, others that have not called the op may just be slower.
   if (named.length > 0) return { ranks: named, cleared };
   const lost = missing.filter((rank) => isLost(known.get(rank)));
   return { ranks: lost.length > 0 ? lost : missing, cleared };

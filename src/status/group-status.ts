@@ -49,10 +49,11 @@ export class GroupStatus {
     began: number,
     bytes: number,
     callSite: CallSite | undefined,
+    timeoutMs: number = Number.POSITIVE_INFINITY,
   ): number {
     if (this.#at < 0) this.#record.place(this);
-    if (isMessage) return this.#record.begin(this, work, op, 0, peer, began, bytes, callSite);
-    const slot = this.#record.begin(this, work, op, ++this.#turn, -1, began, bytes, callSite);
+    if (isMessage) return this.#record.begin(this, work, op, 0, peer, began, bytes, callSite, timeoutMs);
+    const slot = this.#record.begin(this, work, op, ++this.#turn, -1, began, bytes, callSite, timeoutMs);
     if (this.#at >= 0) {
       this.#record.set(this.#at + Group.newest, slot + 1);
       this.#record.set(this.#at + Group.turn, this.#turn);

@@ -20,6 +20,8 @@ export interface OpStatus {
   readonly hasFailed: boolean;
   /** Whether it failed because other ranks were late or lost, or gave up themselves. */
   readonly hasGivenUp?: boolean;
+  /** Whether its time-out expired before it ended. */
+  readonly hasTimedOut?: boolean;
   /** Where it was called, if it was pending for 100 ms or has failed. */
   readonly callSite: string | undefined;
 }

@@ -6,7 +6,7 @@
  * number in an earlier copy of `check` and in a later copy of `number` has consistent values between the two. The slot
  * that was freed longest ago is taken first, so that an ended op stays readable for a while.
  */
-export const RECORD_LAYOUT = 0xc10d_0007;
+export const RECORD_LAYOUT = 0xc10d_0008;
 
 /** Words of the header. */
 export const Header = {
@@ -108,14 +108,16 @@ export const Slot = {
   ended: 8,
   /** Length of the text that says where it was called; 0 if that is not published. */
   textLength: 9,
+  /** When its time-out expires; 0 for never. */
+  deadline: 10,
   check: 31,
 } as const;
 
 /** `gaveUp`: the op failed because other ranks were late or lost, or gave up themselves. */
-export const SlotState = { free: 0, pending: 1, succeeded: 2, failed: 3, gaveUp: 4 } as const;
+export const SlotState = { free: 0, pending: 1, succeeded: 2, failed: 3, gaveUp: 4, timedOut: 5 } as const;
 
 const SLOT_WORDS = 32;
-export const SLOT_TEXT = { at: 10, bytes: (Slot.check - 10) * 8 } as const;
+export const SLOT_TEXT = { at: 11, bytes: (Slot.check - 11) * 8 } as const;
 /** A power of two. */
 export const SLOTS = 64;
 export const slotAt = (index: number): number => groupAt(GROUPS) + index * SLOT_WORDS;

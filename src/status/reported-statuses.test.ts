@@ -23,7 +23,7 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const op = {
   ...{ op: "allReduce", seq: 3, group: "0", backend: "gloo", turn: 3, peer: -1, began: 900, ended: undefined },
-  ...{ hasFailed: true, hasGivenUp: true, callSite: "train.ts:8:3" },
+  ...{ hasFailed: true, hasGivenUp: true, hasTimedOut: true, callSite: "train.ts:8:3" },
 };
 const status: RankStatus = {
   ...{

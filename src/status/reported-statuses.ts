@@ -142,6 +142,7 @@ function op(value: Fields): OpStatus {
     ended: optional(value.ended),
     hasFailed: value.hasFailed === true,
     hasGivenUp: value.hasGivenUp === true,
+    hasTimedOut: value.hasTimedOut === true,
     callSite: optionalText(value.callSite),
   };
 }

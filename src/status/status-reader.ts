@@ -193,6 +193,8 @@ class Snapshot {
     const groupPlace = groups.get(this.#at(at + Slot.group));
     const group = groupPlace === undefined ? undefined : this.#group(groupPlace);
     const callSite = this.#text(at + Slot.textLength, within(at, SLOT_TEXT));
+    const deadline = this.#at(at + Slot.deadline);
+    const isOver = deadline > 0 && origin + deadline <= performance.timeOrigin + performance.now();
     return {
       op: opOfCode(this.#at(at + Slot.op)),
       seq: this.#at(at + Slot.seq),
@@ -203,7 +205,8 @@ class Snapshot {
       began: origin + this.#at(at + Slot.began),
       ended: state === SlotState.pending ? undefined : origin + this.#at(at + Slot.ended),
       hasFailed: state >= SlotState.failed,
-      hasGivenUp: state === SlotState.gaveUp,
+      hasGivenUp: state >= SlotState.gaveUp,
+      hasTimedOut: state === SlotState.timedOut || (state === SlotState.pending && isOver),
       callSite: callSite === "" ? undefined : callSite,
     };
   }

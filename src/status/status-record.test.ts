@@ -89,15 +89,24 @@ describe("a record", () => {
   });
 
   test.each([
-    ["OP_TIMEOUT", true],
-    ["PEER_LOST", true],
-    ["ABORTED", false],
-  ] as const)("says whether an op failed because of other ranks: %s", (code, hasGivenUp) => {
+    ["OP_TIMEOUT", true, true],
+    ["PEER_LOST", true, false],
+    ["ABORTED", false, false],
+  ] as const)("says whether an op failed because of other ranks: %s", (code, hasGivenUp, hasTimedOut) => {
     const work = pending(7);
     const slot = begin(work);
     work.settle(new DistError("no", { code }));
     group.end(slot, work, performance.now(), true);
-    expect(read().last).toMatchObject({ hasFailed: true, hasGivenUp });
+    expect(read().last).toMatchObject({ hasFailed: true, hasGivenUp, hasTimedOut });
+  });
+
+  test("says whether the time-out of a pending op has expired", () => {
+    const began = performance.now() - 50;
+    for (const timeoutMs of [40, 60_000, undefined]) {
+      group.begin(pending(7), OpType.BARRIER, false, -1, began, 0, undefined, timeoutMs);
+    }
+    const inFlight = [{ hasTimedOut: true }, { hasTimedOut: false }, { hasTimedOut: false }];
+    expect(read()).toMatchObject({ inFlight });
   });
 
   test("keeps the ops that have ended until their places are taken", () => {

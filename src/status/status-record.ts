@@ -178,6 +178,7 @@ export class StatusRecord {
     began: number,
     bytes: number,
     callSite: CallSite | undefined,
+    timeoutMs: number,
   ): number {
     const words = this.#words;
     const number = ++this.#begun;
@@ -198,6 +199,7 @@ export class StatusRecord {
     words[at + Slot.turn] = turn;
     words[at + Slot.peer] = peer;
     words[at + Slot.began] = began;
+    words[at + Slot.deadline] = Number.isFinite(timeoutMs) ? began + timeoutMs : 0;
     words[at + Slot.textLength] = 0;
     words[at + Slot.state] = SlotState.pending;
     words[at + Slot.check] = number;
@@ -318,8 +320,9 @@ export class StatusRecord {
 }
 
 function failedState(error: Error | undefined): number {
-  const hasGivenUp = error instanceof DistError && (error.code === "OP_TIMEOUT" || error.code === "PEER_LOST");
-  return hasGivenUp ? SlotState.gaveUp : SlotState.failed;
+  const code = error instanceof DistError ? error.code : undefined;
+  if (code === "OP_TIMEOUT") return SlotState.timedOut;
+  return code === "PEER_LOST" ? SlotState.gaveUp : SlotState.failed;
 }
 
 /** Publishes at once where the ops of all ranks of this thread were called that are pending or just failing. */

@@ -131,6 +131,8 @@ export class LaunchedJob {
     return Bun.spawn({
       cmd: [...launcher, "-n", String(this.ranks.length), "sh", wrapper, ...commandOf(first)],
       env: {
+        // Jobs of Open MPI that begin or end at once disturb each other in a common session directory.
+        OMPI_MCA_orte_tmpdir_base: this.folder,
         ...process.env,
         NO_COLOR: "1",
         MASTER_ADDR: "127.0.0.1",

@@ -42,13 +42,10 @@ function saidOf({ ends, next }: RankReport): string {
   return `${kindOf(error)} [${error?.details?.peers}]`;
 }
 
-/**
- * The message without the op, its number, its group and the rank, without where it was called, and without what the
- * ranks were in that it waits for.
- */
+/** The message without the op, its number, its group and the rank, and without where it was called. */
 export function withoutPlace(message: string): string {
   return message
-    .replace(/; (?:called at|it waits for) [\s\S]*$/, "")
+    .replace(/; called at \S+ on rank \d+(?:, at \S+ on rank \d+)*$/, "")
     .replace(/^\w+ #\d+ on group "[^"]*" \([^)]*\): (rank \d+: (?=timed out))?/, "");
 }
 

@@ -19,11 +19,19 @@ export function isOnPage({ worldSize, odd, bytes, mode }: Cell): boolean {
   return worldSize === 2 && odd === 1 && bytes <= SMALL && mode === modes[0];
 }
 
+/** Where a call was that timed out, and what the ranks were in that it waits for: these differ from run to run. */
+const CIRCUMSTANCES = /(?:; called at \S+)?(?:; it waits for [\s\S]*)?$/;
+
 /** Error and message that the page shows for a cell: those of the first rank that has one. */
 export function saidIn({ reports }: CellResult): readonly [error: string, message: string] {
   const errors = reports.flatMap((report) => report?.ends ?? []);
   const error = errors.find((each) => each !== undefined && each.code !== "INVALID_ARGUMENT");
-  return [kindOf(error), withoutPlace(error?.message ?? "").replace(ADVICE, "")];
+  return [
+    kindOf(error),
+    withoutPlace(error?.message ?? "")
+      .replace(ADVICE, "")
+      .replace(CIRCUMSTANCES, ""),
+  ];
 }
 
 /** A row for each case and message. */

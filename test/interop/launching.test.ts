@@ -99,6 +99,7 @@ async function sh(text: string, port = freePort()) {
         OMPI_ALLOW_RUN_AS_ROOT: "1",
         OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1",
         OMPI_MCA_rmaps_base_oversubscribe: "1",
+        OMPI_MCA_orte_tmpdir_base: folder,
       },
       stdin: "ignore",
       stdout: "pipe",

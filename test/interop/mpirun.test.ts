@@ -1,5 +1,5 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { mpirun } from "./mpi.ts";
@@ -18,16 +18,19 @@ function freePort(): number {
 /** Runs three ranks of a script, which write their results to files. */
 async function launch(program: string, env: Readonly<Record<string, string>>, args: readonly string[] = []) {
   const folder = mkdtempSync(join(tmpdir(), "c10d-mpirun-"));
+  const results = join(folder, "results");
+  mkdirSync(results);
   try {
     const child = Bun.spawn([program, "-n", "3", process.execPath, fixture("launched-rank.ts"), ...args], {
       env: {
         ...process.env,
         NO_COLOR: "1",
         C10D_STORE_SECRET: "for this test",
-        RESULT_FOLDER: folder,
+        RESULT_FOLDER: results,
         OMPI_ALLOW_RUN_AS_ROOT: "1",
         OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1",
         OMPI_MCA_rmaps_base_oversubscribe: "1",
+        OMPI_MCA_orte_tmpdir_base: folder,
         ...env,
       },
       stdin: "ignore",
@@ -37,8 +40,8 @@ async function launch(program: string, env: Readonly<Record<string, string>>, ar
       killSignal: "SIGKILL",
     });
     const [stderr, exitCode] = await Promise.all([child.stderr.text(), child.exited]);
-    const files = readdirSync(folder).sort();
-    return { exitCode, stderr, reports: files.map((name) => JSON.parse(readFileSync(join(folder, name), "utf8"))) };
+    const files = readdirSync(results).sort();
+    return { exitCode, stderr, reports: files.map((name) => JSON.parse(readFileSync(join(results, name), "utf8"))) };
   } finally {
     rmSync(folder, { recursive: true });
   }

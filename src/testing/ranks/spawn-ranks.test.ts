@@ -232,7 +232,7 @@ describe("spawnRanks", () => {
     expect(outcome).toMatchObject({ exitCode: 0, error: undefined });
   });
 
-  test("large arguments, values and reports, by a launcher", async () => {
+  test("large arguments, values and reports, by a launcher, and a session directory of its own", async () => {
     const there = folder();
     const launcher = join(there, "launcher.sh");
     // Like mpirun: -n, number of ranks, program.
@@ -255,6 +255,12 @@ describe("spawnRanks", () => {
         undefined,
       ]);
     }
+    const variable = ["OMPI_MCA_orte_tmpdir_base"];
+    const jobs = [0, 1].map(() => spawnRanks(2, fixture("environment"), { ...options, args: variable }));
+    const sessions = (await Promise.all(jobs)).flatMap((ranks) => ranks.map(({ value }) => String(value)));
+    expect([sessions[0], sessions[2]]).toEqual([sessions[1], sessions[3]]);
+    expect(sessions[0]).not.toBe(sessions[2]);
+    for (const session of sessions) expect(session).toContain("c10d-ranks-");
     rmSync(there, { recursive: true });
   });
 

@@ -125,8 +125,8 @@ export class GroupWorks implements WorkOwner {
   }
 
   /** {@link announce} for an op that is composed of others. */
-  announceWhole(op: string, opType: OpType, { peer = -1, callSite }: WholeTerms): number {
-    return this.#status?.beginWhole(UNMADE, op, opType, peer, performance.now(), callSite) ?? -1;
+  announceWhole(op: string, opType: OpType, { peer = -1, callSite, timeoutMs }: WholeTerms): number {
+    return this.#status?.beginWhole(UNMADE, op, opType, peer, performance.now(), callSite, timeoutMs) ?? -1;
   }
 
   /** The slot of an op whose Work has been made since. */
@@ -164,7 +164,7 @@ export class GroupWorks implements WorkOwner {
     const entry = this.#recorder.begin(this.#recorded, op, work, startedOf(work), call);
     const slot =
       announced === undefined
-        ? (this.#status?.beginWhole(work, op, work.opType, peer, startedOf(work), callSite) ?? -1)
+        ? (this.#status?.beginWhole(work, op, work.opType, peer, startedOf(work), callSite, timeoutMs) ?? -1)
         : this.#slotOf(announced, work);
     bindWork(work, this, result, undefined, placeOf(entry, slot), callSite, op);
     return work as Work<T>;

@@ -69,8 +69,9 @@ export class GroupStatus {
     peer: number,
     began: number,
     callSite: CallSite | undefined,
+    timeoutMs?: number,
   ): number {
-    return this.begin(work, opCode(name, opType), !takesTurn(opType), peer, began, 0, callSite);
+    return this.begin(work, opCode(name, opType), !takesTurn(opType), peer, began, 0, callSite, timeoutMs);
   }
 
   /** An op that was begun with a Work standing in for its own has that now. */

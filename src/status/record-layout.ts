@@ -113,7 +113,7 @@ export const Slot = {
   check: 31,
 } as const;
 
-/** `gaveUp`: the op failed because other ranks were late or lost, or gave up themselves. */
+/** `timedOut`: the op failed because other ranks were late; `gaveUp`: because they were lost, or gave up themselves. */
 export const SlotState = { free: 0, pending: 1, succeeded: 2, failed: 3, gaveUp: 4, timedOut: 5 } as const;
 
 const SLOT_WORDS = 32;

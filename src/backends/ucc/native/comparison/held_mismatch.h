@@ -16,7 +16,7 @@ namespace c10d::ucc_shim {
 class HeldMismatch {
  public:
   /// The longest time for which the failure of the group is postponed, and how long before the deadline of an op that
-  /// ends.
+  /// ends. A slow machine takes more than a second for what the sockets hold.
   static constexpr std::chrono::milliseconds kLimit{3'000};
   static constexpr std::chrono::milliseconds kBeforeDeadline{100};
 

@@ -296,8 +296,8 @@ void one_of_many(Rank& rank) {
 /// The root reaches a gather late, right before calls that differ. The others have not sent all of their data when UCC
 /// reports the gather as done, so they have to go on driving UCC until it has arrived.
 void late_root(Rank& rank) {
-  // More than the buffers of UCX's sockets hold, yet over long before a mismatch is held back no more: each time
-  // that they are full TCP waits 0.2 s.
+  // More than the buffers of UCX's sockets hold, yet sent long before a mismatch is reported all the same: each time that
+  // they are full TCP waits 0.2 s.
   constexpr size_t kLength = 16384;
   const bool root = rank.rank() == 0;
   Call gather{C10D_OP_GATHER,

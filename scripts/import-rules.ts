@@ -50,6 +50,7 @@ export const rooms: readonly Room[] = [
     "middleware",
     "process-group",
   ),
+  room("ddp", ...upToWork, "registry", "store/store.ts", "process-group", "distributed"),
   room(
     "control",
     ...upToWork,

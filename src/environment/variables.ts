@@ -203,6 +203,11 @@ export const environmentVariables = {
     default: "OFF",
     description: "OFF, INFO or DETAIL: how much is checked and logged.",
   },
+  DDP_SET_LAST_BUCKET_CAP: {
+    type: "flag",
+    default: "False",
+    description: "Whether the last bucket of DDP is the small one, rather than the first.",
+  },
   TORCH_DIST_NAN_CHECK: {
     type: "flag",
     default: "False",

@@ -1,0 +1,57 @@
+import type { ProcessGroup } from "../../process-group/index.ts";
+import { type DType, empty, SparseTensor, type TensorLike, viewTensor } from "../../tensor/index.ts";
+import { type CommHook, pipelined } from "../comm-hook.ts";
+import { copyElements, divideElements, scaleElements } from "../elements.ts";
+import type { GradBucket } from "../grad-bucket.ts";
+import { type Gradient, storageOf } from "../parameter.ts";
+import { scaledSparse } from "../sparse-gradient.ts";
+
+/** State of hooks that need nothing but a group: by default that of the bucket. */
+export type HookGroup = ProcessGroup | null | undefined;
+
+/**
+ * Averages a bucket by an all-reduce of the gradients divided by the number of ranks: what happens without a hook. To be
+ * used inside other hooks. c10d: `allreduce_hook`.
+ */
+export const allReduceHook: CommHook<HookGroup> = pipelined(function allReduceHook(group, bucket) {
+  return averaged(group ?? bucket.group, bucket.buffer());
+});
+
+/**
+ * Averages a bucket as float16, which halves what is sent. Gradients that differ by more than a factor of 2^11 lose
+ * precision, and those above 65504 become infinite. c10d: `fp16_compress_hook`.
+ */
+export const fp16CompressHook: CommHook<HookGroup> = pipelined(function fp16CompressHook(group, bucket) {
+  return averagedAs("float16", group ?? bucket.group, bucket);
+});
+
+/** Averages a bucket as bfloat16: as few bits as float16, with the range of float32. c10d: `bf16_compress_hook`. */
+export const bf16CompressHook: CommHook<HookGroup> = pipelined(function bf16CompressHook(group, bucket) {
+  return averagedAs("bfloat16", group ?? bucket.group, bucket);
+});
+
+/** Leaves every rank its own gradients, to measure what communication costs. c10d: `noop_hook`. */
+export const noopHook: CommHook = pipelined(async function noopHook(_state, bucket) {
+  return bucket.buffer();
+});
+
+async function averaged(group: ProcessGroup, buffer: Gradient): Promise<Gradient> {
+  if (buffer instanceof SparseTensor) return await group.allReduce(scaledSparse(buffer, group.size));
+  const { dtype } = viewTensor(buffer);
+  divideElements(storageOf(buffer, "buffer"), dtype, group.size);
+  return await group.allReduce(buffer);
+}
+
+async function averagedAs(dtype: DType, group: ProcessGroup, bucket: GradBucket): Promise<Gradient> {
+  const buffer = bucket.dense();
+  const own = viewTensor(buffer);
+  const values = storageOf(buffer, "buffer");
+  const sent: TensorLike = empty(dtype, own.length);
+  const compressed = storageOf(sent, "buffer");
+  // Rounded twice, as PyTorch does.
+  copyElements(compressed, dtype, values, own.dtype);
+  divideElements(compressed, dtype, group.size);
+  await group.allReduce(sent);
+  scaleElements(values, own.dtype, compressed, dtype, 1);
+  return buffer;
+}

@@ -1,0 +1,21 @@
+export { BackwardPass } from "./backward-pass.ts";
+export { broadcastCoalesced } from "./broadcast-coalesced.ts";
+export { type BucketAssignment, computeBucketAssignmentBySize } from "./bucket-assignment.ts";
+export { BuiltinCommHookType, type CommHook, type CommHookOptions, pipelined } from "./comm-hook.ts";
+export { DDPLoggingData } from "./ddp-logging-data.ts";
+export {
+  type DataParallelModel,
+  type DataParallelOptions,
+  DistributedDataParallel,
+  type TrainedParameter,
+} from "./distributed-data-parallel.ts";
+export { DistributedSampler, type DistributedSamplerOptions } from "./distributed-sampler.ts";
+export { GradBucket } from "./grad-bucket.ts";
+export { allReduceHook, bf16CompressHook, fp16CompressHook, type HookGroup, noopHook } from "./hooks/default-hooks.ts";
+export { Join, type Joinable, type JoinConfig, type JoinHook, type JoinOptions } from "./join.ts";
+export { type ConstructionData, Logger } from "./logger.ts";
+export { type Gradient, type ModelParameter, type ModelTensor, Parameter } from "./parameter.ts";
+export { Reducer } from "./reducer.ts";
+export type { ReducerOptions } from "./reducer-options.ts";
+export { registerBuiltinCommHook, registerCommHook } from "./register-comm-hook.ts";
+export { verifyParamsAcrossProcesses } from "./verify-params.ts";

@@ -1,0 +1,129 @@
+import { describe, InvalidArgumentError } from "../errors/index.ts";
+import {
+  type Device,
+  type DType,
+  dtypes,
+  empty,
+  type SparseTensor,
+  Tensor,
+  type TensorLike,
+  type TensorStorage,
+  viewTensor,
+} from "../tensor/index.ts";
+
+/** A tensor of a model: a parameter, or a buffer such as a running mean. */
+export interface ModelTensor {
+  /** Unique among the tensors of the model; errors name it. */
+  readonly name: string;
+  /** Its values. A framework whose tensors cannot be read in place gives a copy here and has {@link received}. */
+  readonly data: TensorLike;
+  /** Sizes of its dimensions, if `data` is a TypedArray of more than one. */
+  readonly shape?: readonly number[];
+  /** Called when values from another rank have been written into what `data` gave. */
+  received?(values: TensorLike): void;
+}
+
+/** A trainable tensor of a model. */
+export interface ModelParameter extends ModelTensor {
+  /** Whether its gradients are a {@link SparseTensor}. Default is `false`. */
+  readonly sparse?: boolean;
+}
+
+/** What a backward pass gives for a parameter. */
+export type Gradient = TensorLike | SparseTensor;
+
+/** dtypes that can have gradients. */
+const trainable: ReadonlySet<DType> = new Set(["float32", "float64", "float16", "bfloat16", "complex64", "complex128"]);
+
+/**
+ * A parameter and its gradient. Shape and dtype are read once, when it is made.
+ *
+ * c10d: a `torch.nn.Parameter`, of which `grad` is what a `Reducer` reads and writes.
+ */
+export class Parameter {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+  readonly device: Device;
+  /** Number of elements. */
+  readonly length: number;
+  /** Whether its gradients are sparse. */
+  readonly sparse: boolean;
+  /** The tensor of the model. */
+  readonly source: ModelTensor;
+  /**
+   * The gradient of this rank, or after a backward pass the average of all ranks. `undefined` for a parameter that no
+   * rank has used.
+   */
+  grad: Gradient | undefined;
+
+  /** @throws InvalidArgumentError unless `source` is a dense tensor of floats or complex numbers with a name. */
+  constructor(source: ModelParameter) {
+    const { name, shape, dtype, device, length } = factsOf(source);
+    if (!trainable.has(dtype)) {
+      throw new InvalidArgumentError(
+        `parameter ${name}: only tensors of floating point and complex dtype can have gradients, got ${dtype}`,
+        { argument: "data" },
+      );
+    }
+    this.name = name;
+    this.shape = shape;
+    this.dtype = dtype;
+    this.device = device;
+    this.length = length;
+    this.sparse = source.sparse === true;
+    this.source = source;
+  }
+
+  /** Size of a dense gradient in bytes. */
+  get byteLength(): number {
+    return this.length * dtypes[this.dtype].size;
+  }
+}
+
+/** A gradient of zeros in the form of a parameter's values: a TypedArray where that has the dtype. */
+export function zerosLike({ dtype, length, shape }: Parameter): TensorLike {
+  const flat = empty(dtype, length);
+  return flat instanceof Tensor ? new Tensor(flat.data, dtype, shape) : flat;
+}
+
+/** What is known of a tensor without its values. */
+export interface TensorFacts {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+  readonly device: Device;
+  readonly length: number;
+}
+
+/** Reads name, shape and dtype of a tensor of a model. */
+export function factsOf(source: ModelTensor): TensorFacts {
+  if (typeof source !== "object" || source === null || typeof source.name !== "string") {
+    throw new InvalidArgumentError(
+      `a tensor of a model is { name, data } with a name as text, such as { name: "weight", data: weight }, got ${describe(source)}`,
+      { argument: "parameters" },
+    );
+  }
+  const { name, data } = source;
+  const { dtype, device, length } = viewTensor(data, `data of ${name}`);
+  const shape = source.shape ?? (data instanceof Tensor ? data.shape : [length]);
+  if (!Array.isArray(shape) || shape.reduce((product: number, n: number) => product * n, 1) !== length) {
+    throw new InvalidArgumentError(
+      `${name}: shape ${Array.isArray(shape) ? `[${shape.map(String).join(", ")}]` : describe(shape)} does not hold its ${length} elements`,
+      { argument: "shape" },
+    );
+  }
+  return { name, shape: [...shape], dtype, device, length };
+}
+
+/** Host memory of the values of a tensor. */
+export function storageOf(data: TensorLike, what: string): TensorStorage {
+  const view = viewTensor(data, what);
+  if (view.data !== undefined) return view.data;
+  throw new InvalidArgumentError(
+    `${what} is in memory of device ${view.device.type}; data parallelism is for the CPU`,
+    {
+      argument: what,
+    },
+  );
+}

@@ -1,0 +1,678 @@
+import { addToError, DistError, describe, InvalidArgumentError, messageOf } from "../errors/index.ts";
+import type { ProcessGroup } from "../process-group/index.ts";
+import { type DType, isDType, SparseTensor, type TensorLike, viewTensor } from "../tensor/index.ts";
+import { Bucket } from "./bucket.ts";
+import { computeBucketAssignmentBySize } from "./bucket-assignment.ts";
+import type { CommHook, CommHookOptions } from "./comm-hook.ts";
+import { GradBucket } from "./grad-bucket.ts";
+import { IterationTimer } from "./iteration-timer.ts";
+import type { Logger } from "./logger.ts";
+import type { Gradient, Parameter } from "./parameter.ts";
+import { brokenError, graphChangedError, type NamedIndex, readyTwiceError, unfinishedError } from "./reducer-errors.ts";
+import { type ReducerOptions, type ReducerSettings, readReducerOptions } from "./reducer-options.ts";
+import { RegisteredHook } from "./registered-hook.ts";
+import { syncBucketIndices } from "./sync-bucket-indices.ts";
+
+/** What a logger shows of a reducer. */
+export interface ReducerFacts {
+  /** In bytes. */
+  readonly bucketSizes: readonly number[];
+  /** For each bucket, the size in bytes at which it was full. */
+  readonly bucketLimits: readonly number[];
+  readonly hasRebuilt: boolean;
+  readonly bucketsReduced: number;
+  readonly staticGraph: boolean;
+  readonly unused: readonly number[];
+  readonly lastReadyOrder: readonly number[];
+}
+
+/** Where the gradient of a parameter is. */
+interface Place {
+  readonly bucket: Bucket;
+  readonly place: number;
+}
+
+/** Marks a promise as handled: its failure is reported where it is awaited. */
+function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
+}
+
+/**
+ * Averages the gradients of all ranks while a backward pass still computes others. Gradients are collected in buckets;
+ * a bucket is all-reduced when all of its gradients are there and the buckets before it have been started, so all ranks
+ * exchange them in the same order.
+ *
+ * An iteration is `prepareForForward()`, `await rebuildBuckets()`, the forward pass, `prepareForBackward()`,
+ * `autogradHook(index)` for each parameter whose gradient has been set, and `await finalizeBackward()`.
+ * `DistributedDataParallel` does all this.
+ *
+ * c10d: `Reducer`, with the same collectives on the wire.
+ */
+export class Reducer {
+  readonly parameters: readonly Parameter[];
+  readonly settings: ReducerSettings;
+  /** Times of the current iteration. */
+  readonly timer = new IterationTimer();
+  #group: ProcessGroup;
+  #buckets: Bucket[] = [];
+  #places: Place[] = [];
+  #limits: readonly number[];
+  #logger: Logger | undefined;
+  #hook: RegisteredHook | undefined;
+  #reductionType: DType | undefined;
+  #optimizerInBackward = false;
+  #hooksRemoved = false;
+
+  #staticGraph = false;
+  #iterations = 0;
+  #sampleRate = 100;
+  #hasRebuilt = false;
+  /** The parameters in the order in which they became ready, until the buckets have been rebuilt from it. */
+  #readyOrder: number[] = [];
+  #lastReadyOrder: number[] = [];
+  #bucketsReduced = 0;
+  #graphIsStatic = true;
+
+  #expectsHooks = false;
+  #mustFinalize = false;
+  #broken: unknown;
+  #nextBucket = 0;
+  #ready = new Set<number>();
+  #unused: readonly number[] = [];
+  #previousUnused: readonly number[] = [];
+  #hasMarkedUnused = false;
+  /** How often each parameter became ready in the first iteration of a static graph, and how often it still will. */
+  readonly #uses: number[];
+  #usesLeft: number[] = [];
+  readonly #stats: number[];
+  /** For each parameter, 1 if a rank has used it: this one, and after the exchange any. */
+  readonly #usedMap: Int32Array;
+  #usedMapExchange: PromiseLike<unknown> | undefined;
+  /** By how much gradients are divided, and the op that tells it if ranks may have joined. */
+  #divisor: number | undefined;
+  #divisorWork: Promise<number> | undefined;
+  /** Settles when the exchanges that had to be deferred so far have ended, or have begun if they are pipelined. */
+  #chain: Promise<unknown> | undefined;
+  #installed: readonly PromiseLike<unknown>[] = [];
+
+  /**
+   * @param parameters In the same order on all ranks.
+   * @param bucketIndices For each bucket, the indices of its parameters, as from `computeBucketAssignmentBySize`.
+   * @param bucketLimits For each bucket, the limit in bytes under which it was filled; shown in logs.
+   * @throws InvalidArgumentError for buckets that do not hold each parameter once, or that mix dtypes.
+   */
+  constructor(
+    parameters: readonly Parameter[],
+    bucketIndices: readonly (readonly number[])[],
+    bucketLimits: readonly number[],
+    group: ProcessGroup,
+    options: ReducerOptions = {},
+  ) {
+    if (!Array.isArray(parameters) || parameters.length === 0) {
+      throw new InvalidArgumentError("Expected at least one parameter.", { argument: "parameters" });
+    }
+    this.parameters = [...parameters];
+    this.settings = readReducerOptions(options, this.parameters);
+    this.#group = group;
+    this.#limits = [...bucketLimits];
+    this.#uses = parameters.map(() => 0);
+    this.#stats = parameters.map(() => 0);
+    this.#usedMap = new Int32Array(new SharedArrayBuffer(4 * parameters.length));
+    this.#initializeBuckets(bucketIndices);
+  }
+
+  /** The group whose ranks average their gradients. */
+  get group(): ProcessGroup {
+    return this.#group;
+  }
+
+  /** Number of iterations begun by {@link prepareForForward}. */
+  get iterations(): number {
+    return this.#iterations;
+  }
+
+  /** The current buckets, in the order in which they are exchanged: the indices of their parameters. */
+  get bucketIndices(): readonly (readonly number[])[] {
+    return this.#buckets.map(({ members }) => members);
+  }
+
+  /** Begins an iteration. c10d: `prepare_for_forward`. */
+  prepareForForward(): void {
+    this.#iterations++;
+    this.timer.forwardStarts();
+  }
+
+  /**
+   * Begins a backward pass.
+   *
+   * @param unused Indices of the parameters that will get no gradient, if that is known. With `findUnusedParameters`,
+   *   parameters without a gradient when {@link finalizeBackward} is called are unused too.
+   * @throws DistError if the pass before was not finished, or failed.
+   *
+   * c10d: `prepare_for_backward`, which finds unused parameters by itself.
+   */
+  prepareForBackward(unused: readonly number[] = []): void {
+    this.checkReducerFinalized();
+    for (const index of unused) this.#requireIndex(index);
+    this.timer.backwardStarts();
+    this.#expectsHooks = true;
+    this.#lastReadyOrder = [];
+    this.#nextBucket = 0;
+    for (const bucket of this.#buckets) bucket.reset();
+    if (this.#staticGraph) this.#usesLeft = [...this.#uses];
+    this.#hasMarkedUnused = false;
+    this.#ready.clear();
+    if (this.#findsUnused) this.#unused = unused;
+  }
+
+  /**
+   * Takes the gradient of a parameter, which has been set as its `grad`. When those of a bucket are complete, its
+   * exchange begins. Does nothing outside a backward pass, so that gradients can be accumulated locally.
+   *
+   * @throws DistError for a parameter that was ready before, an index out of range, or a gradient of another size.
+   *
+   * c10d: `_autograd_hook`.
+   */
+  autogradHook(index: number): void {
+    if (!this.#expectsHooks || this.#hooksRemoved) return;
+    this.#requireIndex(index);
+    this.#lastReadyOrder.push(index);
+    const usesMap = this.#findsUnused || this.#isFirstStatic;
+    if (usesMap && this.parameters[index]?.grad !== undefined) this.#usedMap[index] = 1;
+    if (this.#isFirstStatic) {
+      this.#uses[index] = (this.#uses[index] ?? 0) + 1;
+      this.#mustFinalize = true;
+      return;
+    }
+    if (!this.#hasMarkedUnused) {
+      this.#hasMarkedUnused = true;
+      for (const each of this.#unused) this.#markReady(each);
+    }
+    if (this.#staticGraph) {
+      const left = this.#usesLeft[index] ?? 0;
+      if (left <= 0) throw this.#logged(graphChangedError(this.#named(index), this.#group.rank));
+      this.#usesLeft[index] = left - 1;
+      if (left > 1) return;
+    }
+    if (!this.#ready.has(index)) this.#pushReady(index);
+    this.#markReady(index);
+  }
+
+  /**
+   * Ends a backward pass: waits for the exchanges, and sets the gradients of all parameters to the averages.
+   *
+   * @throws DistError if gradients are missing, before anything is waited for; or the first failure of an exchange, after
+   *   which the pass has failed on all ranks, see {@link resetState}.
+   *
+   * c10d: what `Reducer` does by itself at the end of a backward pass.
+   */
+  async finalizeBackward(): Promise<void> {
+    if (this.#isFirstStatic) return this.delayAllReduce();
+    if (this.#findsUnused) {
+      const seen = new Set([...this.#ready]);
+      for (const index of this.parameters.keys()) if (!seen.has(index)) this.#markReady(index);
+    }
+    this.timer.computeEnds();
+    const missing = this.#missing();
+    if (this.#nextBucket < this.#buckets.length) throw this.#logged(this.#unfinished(missing));
+    if (this.#staticGraph) for (const index of this.#unused) this.#pushReady(index);
+    await this.#finalize();
+  }
+
+  /**
+   * Ends the first backward pass of a static graph: exchanges all gradients after it. c10d: `_delay_all_reduce`.
+   */
+  async delayAllReduce(): Promise<void> {
+    this.timer.computeEnds();
+    this.#mustFinalize = true;
+    this.#exchangeUsedMap();
+    this.#unused = this.#uses.flatMap((uses, index) => (uses === 0 ? [index] : []));
+    for (const index of this.parameters.keys()) this.#fill(index);
+    for (const bucket of this.#buckets) {
+      this.#nextBucket = bucket.index + 1;
+      this.#launch(bucket);
+    }
+    await this.#finalize();
+  }
+
+  /**
+   * After the first backward pass, once: assigns the parameters to buckets in the order in which rank 0 got their
+   * gradients. Call it in every iteration, on all ranks, before the forward pass.
+   *
+   * @returns Whether there are new buckets. c10d: `_rebuild_buckets`.
+   */
+  async rebuildBuckets(): Promise<boolean> {
+    this.checkReducerFinalized();
+    if (!this.#shouldRebuild || this.#readyOrder.length === 0) return false;
+    const order = this.#readyOrder;
+    if (order.length !== this.parameters.length) {
+      throw new InvalidArgumentError(
+        `rebuildBuckets(): ${order.length} gradients were ready in the last iteration, but there are ${this.parameters.length} parameters`,
+      );
+    }
+    const { rebuildLimits, expectSparseGradients, smallLastBucket } = this.settings;
+    const given = smallLastBucket ? order.toReversed() : order;
+    const parameters = given.map((index) => this.parameters[index] as Parameter);
+    const { buckets, limits } = computeBucketAssignmentBySize(parameters, rebuildLimits, expectSparseGradients, given);
+    if (smallLastBucket) {
+      buckets.reverse();
+      limits.reverse();
+    }
+    const agreed = await syncBucketIndices(this.#group, buckets, this.parameters.length);
+    this.#hasRebuilt = true;
+    this.#readyOrder = [];
+    this.#limits = limits;
+    this.#initializeBuckets(agreed);
+    return true;
+  }
+
+  /** For each parameter, how long after the start of the backward pass its gradient came, in ns. c10d: `get_backward_stats`. */
+  getBackwardStats(): number[] {
+    return [...this.#stats];
+  }
+
+  /** Further promises that {@link finalizeBackward} waits for, once. c10d: `_install_post_backward_futures`. */
+  installPostBackwardFutures(futures: readonly PromiseLike<unknown>[]): void {
+    this.#installed = [...this.#installed, ...futures];
+  }
+
+  /** Buckets as the current ones, with zeros for gradients: what a rank without inputs contributes. c10d: `_get_zeros_like_grad_buckets`. */
+  getZerosLikeGradBuckets(): GradBucket[] {
+    return this.#buckets.map((bucket) => {
+      const { index, members, parameters, sparse, dtype } = bucket;
+      const zeros = new Bucket({ index, members, parameters, sparse, dtype });
+      return this.#gradBucket(zeros);
+    });
+  }
+
+  /** The averages are used up by a hook, and not copied to the gradients. c10d: `_set_optimizer_in_backward`. */
+  setOptimizerInBackward(): void {
+    this.#optimizerInBackward = true;
+  }
+
+  /** Exchanges gradients in this dtype, such as float16, whatever that of the parameters. c10d: `_set_mixed_precision_param_dtype`. */
+  setMixedPrecisionParamDtype(dtype: DType): void {
+    if (!isDType(dtype)) throw new InvalidArgumentError(`unknown dtype ${describe(dtype)}`, { argument: "dtype" });
+    this.#requireIdle("setMixedPrecisionParamDtype()");
+    this.#reductionType = dtype;
+    this.#initializeBuckets(this.bucketIndices);
+  }
+
+  /** Counts all parameters as ready, for ranks without inputs. c10d: `_push_all_rebuilt_params`. */
+  pushAllRebuiltParams(): void {
+    for (const index of this.parameters.keys()) this.#pushReady(index);
+  }
+
+  /**
+   * The op by which ranks count those that still have inputs; gradients are divided by that count.
+   * @param usesWorldSize Whether they are divided by the world size nevertheless. c10d: `_set_forward_pass_work_handle`.
+   */
+  setForwardPassWorkHandle(work: PromiseLike<TensorLike>, usesWorldSize: boolean): void {
+    const count = Promise.resolve(work).then((tensor) => Number(viewTensor(tensor).data?.[0]));
+    // Its failure is reported where the count is used, or in finalizeBackward().
+    count.catch(() => {});
+    this.#divisorWork = usesWorldSize ? undefined : count;
+    this.#installed = [...this.#installed, count];
+  }
+
+  /** For each parameter, 1 if this rank has used it in the current iteration, int32. c10d: `_get_local_used_map`. */
+  getLocalUsedMap(): Int32Array {
+    return this.#usedMap;
+  }
+
+  /** From the 11th iteration on, every `rate`-th is logged. c10d: `_set_ddp_runtime_logging_sample_rate`. */
+  setDdpRuntimeLoggingSampleRate(rate: number): void {
+    if (!Number.isSafeInteger(rate) || rate < 1) {
+      throw new InvalidArgumentError(
+        `DDP runtime logging sampling rate should be equal or greater than 1, got ${describe(rate)}`,
+        { argument: "rate" },
+      );
+    }
+    this.#sampleRate = rate;
+  }
+
+  /** Whether times of the current iteration are logged. */
+  get isSampled(): boolean {
+    return this.#iterations > 0 && (this.#iterations <= 10 || this.#iterations % this.#sampleRate === 0);
+  }
+
+  /**
+   * Every iteration uses the same parameters equally often. The first one counts how often; its gradients are exchanged
+   * after the backward pass. c10d: `_set_static_graph`.
+   */
+  setStaticGraph(): void {
+    if (this.#iterations > 0) {
+      throw this.#logged(
+        new InvalidArgumentError(
+          "set_static_graph() should be called before training loop starts and after DistributedDataParallel is constructed.",
+        ),
+      );
+    }
+    this.#staticGraph = true;
+  }
+
+  /** Whether all iterations so far left the same parameters unused. c10d: `_ddp_graph_static`. */
+  ddpGraphStatic(): boolean {
+    return this.#graphIsStatic;
+  }
+
+  /** Exchanges a bucket as the reducer would: by the hook, or without one by a sum of what it holds. c10d: `_run_comm_hook`. */
+  async runCommHook(bucket: GradBucket): Promise<Gradient> {
+    return this.#hook === undefined ? this.runAllreduceHook(bucket) : this.#hook.call(bucket);
+  }
+
+  /** The sum over all ranks of what a bucket holds, in its buffer. c10d: `_run_allreduce_hook`. */
+  async runAllreduceHook(bucket: GradBucket): Promise<Gradient> {
+    return await this.#sum(bucket.buffer());
+  }
+
+  /** Gets errors, and is told of the hook. c10d: `set_logger`. */
+  setLogger(logger: Logger): void {
+    this.#logger = logger;
+  }
+
+  /** From now on, {@link autogradHook} does nothing. c10d: `_remove_autograd_hooks`. */
+  removeAutogradHooks(): void {
+    this.#hooksRemoved = true;
+  }
+
+  /** @throws DistError unless the last backward pass has been finished successfully. c10d: `_check_reducer_finalized`. */
+  checkReducerFinalized(): void {
+    if (this.#broken !== undefined) throw this.#logged(brokenError(this.#broken, messageOf(this.#broken)));
+    if (this.#mustFinalize) throw this.#logged(this.#unfinished(this.#missing()));
+  }
+
+  /**
+   * Forgets a backward pass that failed or was not finished, and the rebuilt buckets. To be called on all ranks; ops in
+   * flight must have ended. c10d: `_reset_state`.
+   */
+  resetState(): void {
+    this.#hasRebuilt = false;
+    this.#readyOrder = [];
+    this.#expectsHooks = false;
+    this.#mustFinalize = false;
+    this.#broken = undefined;
+    this.#divisor = undefined;
+    this.#divisorWork = undefined;
+    this.#chain = undefined;
+    this.#usedMapExchange = undefined;
+    this.#usedMap.fill(0);
+    this.#installed = [];
+    // Ops or hooks of the failed pass may still write to the old memory.
+    this.#initializeBuckets(this.bucketIndices);
+  }
+
+  /** Averages over another group from now on, such as one without the ranks that were lost. c10d: `_update_process_group`. */
+  updateProcessGroup(group: ProcessGroup): void {
+    this.#requireIdle("updateProcessGroup()");
+    this.#group = group;
+  }
+
+  /**
+   * Exchanges buckets by a hook. Use `registerCommHook`.
+   * @internal
+   */
+  setHook<S>(state: S, hook: CommHook<S>, options: CommHookOptions = {}): void {
+    if (this.#hook !== undefined) {
+      throw this.#logged(
+        new InvalidArgumentError("register_comm_hook or register_builtin_comm_hook can only be called once."),
+      );
+    }
+    if (typeof hook !== "function") {
+      throw this.#logged(
+        new InvalidArgumentError(`Communication hook must be callable, got ${describe(hook)}`, { argument: "hook" }),
+      );
+    }
+    this.#requireIdle("registerCommHook()");
+    this.#hook = new RegisteredHook(state, hook as CommHook<never>, options);
+    this.#logger?.setCommHookName(this.#hook.name);
+  }
+
+  /** The part of a bucket for the gradient of a parameter. Changes when buckets are rebuilt. */
+  gradientView(index: number): TensorLike {
+    this.#requireIndex(index);
+    const { bucket, place } = this.#places[index] as Place;
+    return bucket.viewOf(place);
+  }
+
+  /** Facts for the logger. */
+  facts(): ReducerFacts {
+    return {
+      bucketSizes: this.#buckets.map(({ parameters }) => parameters.reduce((sum, each) => sum + each.byteLength, 0)),
+      bucketLimits: this.#limits,
+      hasRebuilt: this.#hasRebuilt,
+      bucketsReduced: this.#bucketsReduced,
+      staticGraph: this.#staticGraph,
+      unused: this.#unused,
+      lastReadyOrder: this.#lastReadyOrder,
+    };
+  }
+
+  get #findsUnused(): boolean {
+    return this.settings.findUnusedParameters && !this.#staticGraph;
+  }
+
+  get #isFirstStatic(): boolean {
+    return this.#staticGraph && this.#iterations <= 1;
+  }
+
+  get #shouldRebuild(): boolean {
+    return (this.#staticGraph || !this.settings.findUnusedParameters) && !this.#hasRebuilt;
+  }
+
+  #pushReady(index: number): void {
+    if (this.#shouldRebuild) this.#readyOrder.push(index);
+  }
+
+  #initializeBuckets(indices: readonly (readonly number[])[]): void {
+    const places: (Place | undefined)[] = this.parameters.map(() => undefined);
+    const { expectSparseGradients, gradientAsBucketView } = this.settings;
+    const buckets = indices.map((members, index) => {
+      const parameters = members.map((each) => {
+        this.#requireIndex(each);
+        return this.parameters[each] as Parameter;
+      });
+      const sparse = members.some((each) => expectSparseGradients[each] === true);
+      const bucket = new Bucket({ index, members: [...members], parameters, sparse, dtype: this.#reductionType });
+      for (const [place, each] of members.entries()) {
+        if (places[each] !== undefined) {
+          throw new InvalidArgumentError(`parameter ${this.parameters[each]?.name} is in two buckets`, {
+            argument: "bucketIndices",
+          });
+        }
+        places[each] = { bucket, place };
+      }
+      return bucket;
+    });
+    const missing = places.flatMap((place, index) => (place === undefined ? [this.#named(index)] : []));
+    if (missing.length > 0) {
+      throw new InvalidArgumentError(`no bucket has ${missing.map(({ name }) => name).join(", ")}`, {
+        argument: "bucketIndices",
+      });
+    }
+    const before = this.#places;
+    this.#buckets = buckets;
+    this.#places = places as Place[];
+    if (gradientAsBucketView && before.length > 0) this.#moveGradients(before);
+  }
+
+  /** Gradients that are part of the old buckets become part of the new ones. */
+  #moveGradients(before: readonly Place[]): void {
+    for (const [index, parameter] of this.parameters.entries()) {
+      const [old, now] = [before[index], this.#places[index]];
+      if (parameter.grad === undefined || old === undefined || now === undefined || now.bucket.sparse) continue;
+      now.bucket.fill(now.place, 1);
+      parameter.grad = now.bucket.viewOf(now.place);
+    }
+  }
+
+  #markReady(index: number): void {
+    if (this.#ready.has(index)) throw this.#logged(readyTwiceError(this.#named(index), this.#group.rank));
+    this.#stats[index] = this.timer.sinceBackwardStart();
+    this.#fill(index);
+    this.#ready.add(index);
+    this.#mustFinalize = true;
+    const { bucket } = this.#places[index] as Place;
+    bucket.pending--;
+    if (bucket.pending > 0 || bucket.index > this.#nextBucket) return;
+    while (this.#nextBucket < this.#buckets.length) {
+      const next = this.#buckets[this.#nextBucket] as Bucket;
+      if (next.pending > 0) return;
+      this.#nextBucket++;
+      this.#launch(next);
+    }
+    if (this.#findsUnused) this.#exchangeUsedMap();
+  }
+
+  /** Copies the gradient of a parameter into its bucket, divided unless a hook exchanges it. */
+  #fill(index: number): void {
+    const { bucket, place } = this.#places[index] as Place;
+    const parameter = this.parameters[index] as Parameter;
+    bucket.fill(place, this.#hook === undefined ? this.#knownDivisor() : 1);
+    if (this.settings.gradientAsBucketView && !bucket.sparse && parameter.grad !== undefined) {
+      parameter.grad = bucket.viewOf(place);
+    }
+  }
+
+  #knownDivisor(): number | undefined {
+    if (this.#divisorWork === undefined) this.#divisor = this.#group.size;
+    return this.#divisor;
+  }
+
+  /** Begins the exchange of a bucket, or places it behind what must end first. */
+  #launch(bucket: Bucket): void {
+    this.timer.communicationStarts();
+    this.#bucketsReduced++;
+    const hook = this.#hook;
+    const pending = this.#divisorWork;
+    if (hook === undefined && (pending === undefined || this.#divisor !== undefined) && this.#chain === undefined) {
+      bucket.exchange = this.#sum(bucket.buffer);
+      return;
+    }
+    if (hook?.pipelined && this.#chain === undefined) {
+      bucket.exchange = handled(hook.call(this.#gradBucket(bucket)));
+      return;
+    }
+    const begin = async (): Promise<Gradient> => {
+      if (hook !== undefined) return hook.call(this.#gradBucket(bucket));
+      this.#divisor ??= await pending;
+      bucket.divide(this.#divisor ?? this.#group.size);
+      return await this.#sum(bucket.buffer);
+    };
+    const exchange = this.#chain === undefined ? begin() : this.#chain.then(begin);
+    this.#chain = handled(exchange);
+    bucket.exchange = exchange;
+  }
+
+  #exchangeUsedMap(): void {
+    const begin = () => this.#group.allReduce(this.#usedMap);
+    this.#usedMapExchange = this.#chain === undefined ? begin() : handled(this.#chain.then(begin));
+  }
+
+  #sum(buffer: Gradient): PromiseLike<Gradient> {
+    return buffer instanceof SparseTensor ? this.#group.allReduce(buffer) : this.#group.allReduce(buffer);
+  }
+
+  #gradBucket({ index, dtype, parameters, buffer }: Bucket): GradBucket {
+    return new GradBucket({ group: this.#group, index, count: this.#buckets.length, dtype, parameters, buffer });
+  }
+
+  /** Waits for all exchanges, even if one fails: until then, native code may use the memory of the buckets. */
+  async #finalize(): Promise<void> {
+    this.#expectsHooks = false;
+    const results: (Gradient | undefined)[] = [];
+    let failure: { readonly error: unknown } | undefined;
+    const waitFor = async <T>(pending: PromiseLike<T> | undefined, what: string): Promise<T | undefined> => {
+      try {
+        return await pending;
+      } catch (error) {
+        if (failure === undefined && error instanceof DistError) addToError(error, what);
+        failure ??= { error };
+        return undefined;
+      }
+    };
+    for (const bucket of this.#buckets) {
+      const exchanged = await waitFor(bucket.exchange, `while averaging bucket ${bucket.index} (${bucket.names})`);
+      results.push(exchanged);
+    }
+    if (this.#findsUnused || this.#isFirstStatic) {
+      await waitFor(this.#usedMapExchange, "while comparing which parameters were used");
+    }
+    for (const each of this.#installed) await waitFor(each, "after the backward pass");
+    this.#installed = [];
+    this.#divisor = undefined;
+    this.#divisorWork = undefined;
+    this.#chain = undefined;
+    this.#usedMapExchange = undefined;
+    if (failure !== undefined) {
+      this.#broken = failure.error;
+      this.#logger?.setErrorAndLog(failure.error);
+      throw failure.error;
+    }
+    for (const [index, bucket] of this.#buckets.entries()) this.#deliver(bucket, results[index] as Gradient);
+    this.#mustFinalize = false;
+    if (this.#findsUnused) {
+      this.#compareUnused();
+      this.#usedMap.fill(0);
+    }
+    this.timer.communicationEnds();
+  }
+
+  /** Sets the gradients of a bucket's parameters to the averages. */
+  #deliver(bucket: Bucket, result: Gradient): void {
+    bucket.receive(result);
+    const usesMap = this.settings.findUnusedParameters || this.#staticGraph;
+    for (const [place, index] of bucket.members.entries()) {
+      const parameter = this.parameters[index] as Parameter;
+      if (this.#optimizerInBackward) {
+        parameter.grad = undefined;
+        continue;
+      }
+      // Unused on all ranks: what it holds stays as it is.
+      if (usesMap && this.#usedMap[index] === 0) continue;
+      if (this.settings.gradientAsBucketView && !bucket.sparse) parameter.grad = bucket.viewOf(place);
+      else bucket.copyOut(place);
+    }
+  }
+
+  #compareUnused(): void {
+    const now = this.parameters.flatMap((_, index) => (this.#lastReadyOrder.includes(index) ? [] : [index]));
+    if (this.#iterations > 1 && String(now) !== String(this.#previousUnused)) this.#graphIsStatic = false;
+    this.#previousUnused = now;
+    this.#unused = now;
+  }
+
+  #missing(): NamedIndex[] {
+    if (this.#isFirstStatic) return [];
+    return this.parameters.flatMap((_, index) => (this.#ready.has(index) ? [] : [this.#named(index)]));
+  }
+
+  #unfinished(missing: readonly NamedIndex[]): DistError {
+    return unfinishedError(missing, this.#group.rank, this.#staticGraph, this.#findsUnused);
+  }
+
+  #named(index: number): NamedIndex {
+    return { index, name: this.settings.names[index] ?? String(index) };
+  }
+
+  #requireIndex(index: number): void {
+    if (Number.isInteger(index) && index >= 0 && index < this.parameters.length) return;
+    throw this.#logged(
+      new InvalidArgumentError(
+        `Out of range variable index. There are parameters 0 to ${this.parameters.length - 1}, got ${describe(index)}`,
+        { argument: "index" },
+      ),
+    );
+  }
+
+  #requireIdle(what: string): void {
+    if (!this.#expectsHooks && !this.#mustFinalize) return;
+    throw new InvalidArgumentError(`${what} must not be called during a backward pass`);
+  }
+
+  #logged(error: DistError): DistError {
+    this.#logger?.setErrorAndLog(error);
+    return error;
+  }
+}

@@ -1,0 +1,101 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+import type { ProcessGroup } from "../process-group/index.ts";
+import { Tensor, type TensorLike, viewTensor } from "../tensor/index.ts";
+import type { Logger } from "./logger.ts";
+import { ModelComparison } from "./model-comparison.ts";
+import { factsOf, type ModelTensor, Parameter, type TensorFacts } from "./parameter.ts";
+
+/**
+ * Checks that all ranks have the same parameters: how many, and of which shapes. Ranks that have met through
+ * `initProcessGroup` also compare names and dtypes, so that a model with its parameters in another order is found.
+ *
+ * @param parameters The parameters, or their tensors; at least one.
+ * @param logger Gets the error.
+ * @throws InvalidArgumentError (`PARAMETERS_DIFFER`) on every Bun rank that can see a difference, naming both ranks.
+ *
+ * c10d: `_verify_params_across_processes`, with the same collectives: an all-gather of the count, and a broadcast of the
+ * shapes and strides of rank 0.
+ */
+export async function verifyParamsAcrossProcesses(
+  group: ProcessGroup,
+  parameters: readonly (Parameter | ModelTensor | TensorLike)[],
+  logger?: Logger,
+): Promise<void> {
+  try {
+    if (!Array.isArray(parameters) || parameters.length === 0) {
+      throw new InvalidArgumentError("Expected at least one parameter.", { argument: "parameters" });
+    }
+    await verify(group, parameters.map(describeTensor));
+  } catch (error) {
+    logger?.setErrorAndLog(error);
+    throw error;
+  }
+}
+
+async function verify(group: ProcessGroup, tensors: readonly TensorFacts[]): Promise<void> {
+  const comparison = new ModelComparison(group, tensors);
+  await comparison.publish();
+  await compareCounts(group, tensors.length, comparison);
+  const difference = await comparison.difference();
+  if (difference !== undefined) throw difference;
+  await compareShapes(group, tensors);
+}
+
+async function compareCounts(group: ProcessGroup, own: number, comparison: ModelComparison): Promise<void> {
+  const counts = Array.from({ length: group.size }, () => new BigInt64Array(1));
+  await group.allGather(counts, BigInt64Array.of(BigInt(own)));
+  const other = counts.findIndex(([count]) => count !== BigInt(own));
+  if (other < 0) return;
+  const reason = (await comparison.difference())?.message.replace(/^.*?, but /, "; ") ?? "";
+  throw new InvalidArgumentError(
+    `DDP expects same model across all ranks, but Rank ${group.rank} has ${own} params, while rank ${other} has inconsistent ${counts[other]?.[0]} params${reason}.`,
+    { code: "PARAMETERS_DIFFER", group: group.name, rank: group.rank, peers: [other] },
+  );
+}
+
+async function compareShapes(group: ProcessGroup, tensors: readonly TensorFacts[]): Promise<void> {
+  const layouts = tensors.map(({ shape }) => [shape, stridesOf(shape)] as const);
+  const own = BigInt64Array.from(layouts.flat(2), BigInt);
+  const given = own.slice();
+  await group.broadcast(given, { groupSrc: 0 });
+  let place = 0;
+  for (const [i, layout] of layouts.entries()) {
+    for (const [j, what] of ["sizes", "strides"].entries()) {
+      const values = layout[j] ?? [];
+      const theirs = given.subarray(place, place + values.length);
+      place += values.length;
+      if (values.every((value, k) => BigInt(value) === theirs[k])) continue;
+      throw new InvalidArgumentError(
+        `[${group.rank}]: params[${i}] in this process with sizes [${tensors[i]?.shape.join(", ")}] appears not to match ${what} of the same param in process 0. ` +
+          `Here it is ${tensors[i]?.name}; rank 0 has ${what} [${[...theirs].join(", ")}].`,
+        {
+          code: "PARAMETERS_DIFFER",
+          group: group.name,
+          rank: group.rank,
+          peers: [0],
+          argument: tensors[i]?.name ?? "",
+        },
+      );
+    }
+  }
+}
+
+/** Strides of a contiguous tensor, in elements. */
+function stridesOf(shape: readonly number[]): number[] {
+  const strides: number[] = [];
+  let stride = 1;
+  for (const size of shape.toReversed()) {
+    strides.unshift(stride);
+    stride *= Math.max(size, 1);
+  }
+  return strides;
+}
+
+function describeTensor(given: Parameter | ModelTensor | TensorLike, index: number): TensorFacts {
+  if (given instanceof Parameter) return given;
+  if (!ArrayBuffer.isView(given) && !(given instanceof Tensor) && "name" in given && "data" in given)
+    return factsOf(given);
+  const name = `params[${index}]`;
+  const { dtype, device, length } = viewTensor(given as TensorLike, name);
+  return { name, dtype, device, length, shape: given instanceof Tensor ? given.shape : [length] };
+}

@@ -79,7 +79,8 @@ function assign(
     open.bytes = 0;
     if (open.cursor < limits.length - 1) open.cursor++;
   }
-  for (const rest of collected.values()) {
+  // Last in, first out, as PyTorch's hash map has them.
+  for (const rest of [...collected.values()].reverse()) {
     if (rest.indices.length > 0) found.push({ indices: rest.indices, limit: limitOf(rest) });
   }
   if (indices.length === 0) found.sort((a, b) => Math.min(...a.indices) - Math.min(...b.indices));

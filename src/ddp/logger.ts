@@ -51,7 +51,9 @@ export class Logger {
     strsMap.module_name = moduleName;
     strsMap.backend_name = group.backendName();
     strsMap.device_ids = deviceIds.join(", ");
-    strsMap.dtypes = [...new Set(parameters.map(({ dtype }) => dtypes[dtype].scalarType.toLowerCase()))].join(", ");
+    strsMap.dtypes = [...new Set(parameters.map(({ dtype }) => dtypes[dtype].scalarType.toLowerCase()))]
+      .sort()
+      .join(", ");
     strsMap.bucket_sizes = this.#reducer.facts().bucketSizes.join(", ");
     intsMap.world_size = group.size;
     intsMap.rank = group.rank;

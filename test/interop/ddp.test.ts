@@ -2,8 +2,10 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import fc from "fast-check";
 import { ForkedPython } from "./forked-python.ts";
 import { freePort, peerEnvironment, runProgram } from "./programs.ts";
+import { randomTraining } from "./random-training.ts";
 import { describeWithTorch, fixture } from "./torch.ts";
 import {
   loggedNames,
@@ -143,7 +145,21 @@ const plans: Readonly<Record<string, (size: number) => TrainingPlan>> = {
   }),
 };
 
+/** Seed of the random trainings; `C10D_FUZZ_SEED` repeats one. */
+const seed = Number(process.env.C10D_FUZZ_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const randomCount = process.env.C10D_SWEEP === "full" ? 60 : 10;
+
+/** All trainings of jobs of a size, by name. */
+function plansFor(size: number): Readonly<Record<string, TrainingPlan>> {
+  const random = fc.sample(randomTraining(size), { seed, numRuns: randomCount });
+  return {
+    ...Object.fromEntries(Object.entries(plans).map(([name, planFor]) => [name, planFor(size)])),
+    ...Object.fromEntries(random.map((plan, i) => [`random ${i} of seed ${seed}`, plan])),
+  };
+}
+
 describeWithTorch("DistributedDataParallel with PyTorch", (python) => {
+  console.log(`random trainings have C10D_FUZZ_SEED=${seed}`);
   let pythons: ForkedPython;
   let results = "";
   beforeAll(async () => {
@@ -159,9 +175,7 @@ describeWithTorch("DistributedDataParallel with PyTorch", (python) => {
   async function run(kinds: readonly Kind[]): Promise<Readonly<Record<string, TrainingReport>>[]> {
     const folder = mkdtempSync(join(results, "run-"));
     const port = String(freePort());
-    const argument = JSON.stringify(
-      Object.fromEntries(Object.entries(plans).map(([name, planFor]) => [name, planFor(kinds.length)])),
-    );
+    const argument = JSON.stringify(plansFor(kinds.length));
     const ended = await Promise.all(
       kinds.map((kind, rank) => {
         const env = {
@@ -211,13 +225,14 @@ describeWithTorch("DistributedDataParallel with PyTorch", (python) => {
     const { length } = kinds;
     const expected = await ofPython.getOrInsertComputed(length, () => run(kinds.map(() => "Python" as const)));
     const reports = await run(kinds);
-    for (const name of Object.keys(plans)) {
+    for (const [name, plan] of Object.entries(plansFor(length))) {
       const own = reports.map((each) => each[name] as TrainingReport);
       const theirs = expected.map((each) => each[name] as TrainingReport);
       expect(own.map(({ kind }) => kind)).toEqual([...kinds]);
       // Two numbers have one sum. Of three or more, the order in which they are added decides.
       const exact = length === 2;
-      expect({ name, ranks: own.map((each) => outcome(each, exact)) }).toEqual({
+      expect({ plan, name, ranks: own.map((each) => outcome(each, exact)) }).toEqual({
+        plan,
         name,
         ranks: theirs.map((each) => outcome(each, exact)),
       });

@@ -2,54 +2,10 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import { DistributedSampler } from "../../src/ddp/distributed-sampler.ts";
 import { Generator, RandomState, randn, randperm } from "../../src/ddp/random/index.ts";
-import { describeWithTorch, fixture } from "./torch.ts";
+import { JsonPeer } from "./json-peer.ts";
+import { describeWithTorch } from "./torch.ts";
 
 setDefaultTimeout(120_000);
-
-/** A Python process that answers one request after the other. */
-class RandomPeer implements AsyncDisposable {
-  readonly #process: Bun.Subprocess<"pipe", "pipe", "inherit">;
-  readonly #replies: AsyncGenerator<string, void>;
-
-  constructor(python: string) {
-    this.#process = Bun.spawn([python, fixture("random_peer.py")], {
-      stdin: "pipe",
-      stdout: "pipe",
-      stderr: "inherit",
-    });
-    this.#replies = lines(this.#process.stdout);
-  }
-
-  async ask(...request: readonly unknown[]): Promise<unknown> {
-    this.#process.stdin.write(`${JSON.stringify(request)}\n`);
-    await this.#process.stdin.flush();
-    return this.reply();
-  }
-
-  async reply(): Promise<unknown> {
-    const { value } = await this.#replies.next();
-    if (value === undefined) throw new Error("the Python process has ended");
-    return JSON.parse(value);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#process.stdin.end();
-    expect(await this.#process.exited).toBe(0);
-  }
-}
-
-async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string, void> {
-  const decoder = new TextDecoder();
-  let parts: string[] = [];
-  for await (const chunk of stream) {
-    const [first = "", ...others] = decoder.decode(chunk, { stream: true }).split("\n");
-    parts.push(first);
-    for (const other of others) {
-      yield parts.join("");
-      parts = [other];
-    }
-  }
-}
 
 const bytes = (text: unknown): ArrayBuffer => new Uint8Array(Buffer.from(String(text), "base64")).buffer;
 
@@ -70,11 +26,11 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
 );
 
 describeWithTorch("random numbers and samplers, as PyTorch has them", (python) => {
-  let peer: RandomPeer;
+  let peer: JsonPeer;
   /** Of `randn`: PyTorch's code without AVX2 rounds elsewhere. */
   let tolerance: number;
   beforeAll(async () => {
-    peer = new RandomPeer(python);
+    peer = new JsonPeer(python, "random_peer.py");
     tolerance = String(await peer.reply()).startsWith("AVX") ? 1e-6 : 3e-6;
   });
   afterAll(() => peer[Symbol.asyncDispose]());

@@ -1,0 +1,332 @@
+import { describe, expect, test } from "bun:test";
+import * as dist from "../index.ts";
+import { localRanks } from "../testing/index.ts";
+import {
+  type DataParallelOptions,
+  DistributedDataParallel,
+  type TrainedParameter,
+} from "./distributed-data-parallel.ts";
+
+const floats = (...values: number[]) => Float32Array.from(values);
+const numbers = (value: unknown) => (value === undefined ? undefined : Array.from(value as Float32Array));
+
+/** The code and message of what a promise rejects with. */
+async function failure(promise: Promise<unknown>): Promise<{ readonly code: string; readonly message: string }> {
+  const error = await promise.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  if (!(error instanceof dist.DistError)) throw new Error(`no DistError, but ${String(error)}`);
+  return { code: error.code, message: error.message };
+}
+
+const model = (rank = 0): { readonly parameters: TrainedParameter[] } => ({
+  parameters: [
+    { name: "weight", data: floats(rank, 1, 2) },
+    { name: "bias", data: floats(rank) },
+  ],
+});
+
+describe("DistributedDataParallel", () => {
+  test("all ranks begin with the parameters and buffers of rank 0, in whatever form they are", async () => {
+    const seen = await localRanks(3, async ({ rank }) => {
+      const received: number[][] = [];
+      const half = dist.tensor([rank, 2], { dtype: "bfloat16" });
+      const frozen = BigInt64Array.of(BigInt(rank));
+      const mean = floats(rank);
+      await DistributedDataParallel.create({
+        parameters: [
+          ...model(rank).parameters,
+          { name: "half", data: half },
+          { name: "frozen", data: frozen, requiresGrad: false },
+          {
+            name: "copied",
+            get data() {
+              return floats(rank, rank);
+            },
+            received: (values) => received.push(numbers(values) ?? []),
+          },
+        ],
+        buffers: [{ name: "mean", data: mean }],
+      });
+      return { half: half.toNumbers(), frozen: Number(frozen[0]), mean: mean[0], received };
+    });
+    expect(seen).toEqual([
+      { half: [0, 2], frozen: 0, mean: 0, received: [] },
+      { half: [0, 2], frozen: 0, mean: 0, received: [[0, 0]] },
+      { half: [0, 2], frozen: 0, mean: 0, received: [[0, 0]] },
+    ]);
+  });
+
+  test.each<[string, DataParallelOptions]>([
+    ["copied", {}],
+    ["as bucket views", { gradientAsBucketView: true }],
+    ["of a static graph", { staticGraph: true }],
+    ["in buckets of one parameter each", { bucketCapMbList: [1e-6] }],
+  ])("gradients are averaged, %s", async (_, options) => {
+    const seen = await localRanks(4, async ({ rank }) => {
+      const ddp = await DistributedDataParallel.create(model(), options);
+      const all: unknown[] = [];
+      for (let i = 0; i < 3; i++) {
+        const weight = floats(rank, 10 * rank, i);
+        const result = await ddp.step((pass) => {
+          pass.ready("bias", floats(rank * 2));
+          pass.ready(0, weight);
+          return "loss";
+        });
+        all.push([result, numbers(ddp.gradient("weight")), numbers(ddp.gradient("bias"))]);
+        // Without views, the tensor that was given holds the average.
+        expect(ddp.gradient("weight") === weight).toBe(options.gradientAsBucketView !== true);
+      }
+      return all;
+    });
+    const expected = [0, 1, 2].map((i) => ["loss", [1.5, 15, i], [3]]);
+    expect(seen).toEqual([expected, expected, expected, expected]);
+  });
+
+  test("gradients that are computed in the buckets' memory are not copied", async () => {
+    await localRanks(2, async ({ rank }) => {
+      const ddp = await DistributedDataParallel.create(model(), { gradientAsBucketView: true });
+      for (let i = 0; i < 3; i++) {
+        await ddp.step((pass) => {
+          for (const name of ["bias", "weight"]) {
+            const buffer = ddp.gradientBuffer(name) as Float32Array;
+            buffer.fill(rank + i);
+            pass.ready(name, buffer);
+          }
+        });
+        expect(ddp.gradient("weight")).toBe(ddp.gradient("weight"));
+        expect(numbers(ddp.gradient("weight"))).toEqual([i + 0.5, i + 0.5, i + 0.5]);
+        expect((ddp.gradient("weight") as Float32Array).buffer).toBe(
+          (ddp.gradientBuffer("weight") as Float32Array).buffer,
+        );
+      }
+    });
+  });
+
+  test("memory of buckets from before they were rebuilt still counts as a gradient", async () => {
+    await localRanks(2, async ({ rank }) => {
+      const ddp = await DistributedDataParallel.create(model(), { gradientAsBucketView: true });
+      const old = ddp.gradientBuffer("weight") as Float32Array;
+      for (let i = 0; i < 3; i++) {
+        old.fill(rank);
+        await ddp.step((pass) => {
+          pass.ready("weight", old);
+          pass.ready("bias", floats(0));
+        });
+        expect(numbers(ddp.gradient("weight"))).toEqual([0.5, 0.5, 0.5]);
+      }
+    });
+  });
+
+  test("gradients of every dtype that can have some", async () => {
+    await localRanks(2, async ({ rank }) => {
+      const dtypes = ["float64", "float16", "bfloat16", "complex64", "complex128"] as const;
+      const parameters = dtypes.map((dtype) => ({ name: dtype, data: dist.empty(dtype, [3]) }));
+      const ddp = await DistributedDataParallel.create({ parameters });
+      await ddp.step((pass) => {
+        for (const dtype of dtypes) {
+          const isComplex = dtype.startsWith("complex");
+          const values = isComplex ? [rank, 1, rank, 2, rank, 3] : [rank, 1, 3];
+          pass.ready(dtype, dist.tensor(values, { dtype }));
+        }
+      });
+      for (const dtype of dtypes) {
+        const average = ddp.gradient(dtype) as dist.Tensor;
+        const expected = dtype.startsWith("complex") ? [0.5, 1, 0.5, 2, 0.5, 3] : [0.5, 1, 3];
+        expect(average.toNumbers()).toEqual(expected);
+      }
+    });
+  });
+
+  test("noSync() adds gradients up, also those of parameters that the next iteration does not use", async () => {
+    await localRanks(2, async ({ rank }) => {
+      for (const options of [{}, { gradientAsBucketView: true }]) {
+        const ddp = await DistributedDataParallel.create(model(), { ...options, findUnusedParameters: true });
+        await ddp.noSync(async () => {
+          for (let i = 0; i < 2; i++) {
+            await ddp.step((pass) => {
+              pass.ready("weight", floats(rank, 1, 0));
+              pass.ready("bias", floats(rank));
+            });
+          }
+        });
+        const given = floats(10, 0, 0);
+        await ddp.step((pass) => pass.ready("weight", given));
+        expect(numbers(ddp.gradient("weight"))).toEqual([11, 2, 0]);
+        expect(numbers(ddp.gradient("bias"))).toEqual([1]);
+      }
+    });
+  });
+
+  test("a parameter that is used twice in a static graph", async () => {
+    await localRanks(2, async ({ rank }) => {
+      const ddp = await DistributedDataParallel.create(model(), { staticGraph: true });
+      for (let i = 0; i < 3; i++) {
+        await ddp.step((pass) => {
+          pass.ready("weight", floats(rank, 0, 0));
+          pass.ready("weight", floats(0, 1, 0));
+        });
+        expect(numbers(ddp.gradient("weight"))).toEqual([0.5, 1, 0]);
+        expect(ddp.gradient("bias")).toBeUndefined();
+      }
+      expect(await failure(ddp.step((pass) => pass.ready("bias", floats(1))))).toMatchObject({ code: "GRAPH_CHANGED" });
+    });
+  });
+
+  test("a parameter that gets no gradient is named, at once", async () => {
+    await localRanks(1, async () => {
+      const ddp = await DistributedDataParallel.create(model());
+      const pass = ddp.backward();
+      pass.ready("weight", floats(1, 2, 3));
+      const { code, message } = await failure(pass.finish());
+      expect(code).toBe("REDUCTION_NOT_FINISHED");
+      expect(message).toContain(
+        "Expected to have finished reduction in the prior iteration before starting a new one.",
+      );
+      expect(message).toContain("Parameters which did not receive grad for rank 0: bias (index 1).");
+      expect(await failure(ddp.step(() => {}))).toEqual({ code, message });
+      // It can still be given.
+      pass.ready("bias", floats(4));
+      await pass.finish();
+      expect(numbers(ddp.gradient("bias"))).toEqual([4]);
+    });
+  });
+
+  test("a gradient that comes twice is named", async () => {
+    await localRanks(1, async () => {
+      const ddp = await DistributedDataParallel.create(model());
+      await ddp.step((pass) => {
+        pass.ready("weight", floats(1, 2, 3));
+        expect(() => pass.ready("weight", floats(4, 5, 6))).toThrow(
+          expect.objectContaining({
+            code: "READY_TWICE",
+            message: expect.stringContaining("Parameter at index 0 with name weight has been marked as ready twice."),
+          }),
+        );
+        pass.ready("bias", floats(1));
+      });
+      expect(numbers(ddp.gradient("weight"))).toEqual([1, 2, 3]);
+    });
+  });
+
+  test.each<[string, (pass: { ready(name: string | number, gradient: never): void }) => void, string]>([
+    [
+      "another length",
+      (pass) => pass.ready("weight", floats(1) as never),
+      "Expected a dense gradient of 3 elements of float32 for parameter weight, got 1 elements of float32",
+    ],
+    [
+      "another dtype",
+      (pass) => pass.ready("weight", Float64Array.of(1, 2, 3) as never),
+      "3 elements of float32 for parameter weight, got 3 elements of float64",
+    ],
+    [
+      "nothing",
+      (pass) => pass.ready("weight", undefined as never),
+      "the gradient of weight must be a tensor of 3 elements of float32, got undefined",
+    ],
+    ["a list", (pass) => pass.ready("weight", [1, 2, 3] as never), "gradient of weight must be a TypedArray"],
+    [
+      "a sparse tensor",
+      (pass) => pass.ready("weight", dist.sparseTensor({ indices: [[0]], values: floats(1), shape: [3] }) as never),
+      "for parameter weight, got a SparseTensor",
+    ],
+    [
+      "an unknown name",
+      (pass) => pass.ready("wieght", floats(1) as never),
+      'there is no parameter "wieght"; there are weight, bias',
+    ],
+    ["an index out of range", (pass) => pass.ready(2, floats(1) as never), "there is no parameter number 2"],
+  ])("%s is refused as a gradient, and the pass goes on", async (_, give, message) => {
+    await localRanks(1, async () => {
+      const ddp = await DistributedDataParallel.create(model());
+      await ddp.step((pass) => {
+        expect(() => give(pass)).toThrow(
+          expect.objectContaining({ code: "INVALID_ARGUMENT", message: expect.stringContaining(message) }),
+        );
+        pass.ready("weight", floats(1, 2, 3));
+        pass.ready("bias", floats(1));
+      });
+      expect(numbers(ddp.gradient("weight"))).toEqual([1, 2, 3]);
+    });
+  });
+
+  test("one tensor as the gradient of two parameters is refused", async () => {
+    await localRanks(1, async () => {
+      const parameters = ["a", "b"].map((name) => ({ name, data: floats(0) }));
+      const ddp = await DistributedDataParallel.create({ parameters });
+      const pass = ddp.backward();
+      const shared = floats(1);
+      pass.ready("a", shared);
+      expect(() => pass.ready("b", shared)).toThrow("the gradients of a and b are the same tensor");
+      pass.ready("b", floats(1));
+      await pass.finish();
+      expect(() => pass.ready("a", floats(1))).toThrow(expect.objectContaining({ code: "PASS_FINISHED" }));
+      expect((await failure(pass.finish())).code).toBe("PASS_FINISHED");
+    });
+  });
+
+  test.each<[string, unknown, string]>([
+    ["no model", undefined, "a model is { parameters: [{ name, data }, …] }, got undefined"],
+    [
+      "no parameters",
+      { parameters: [] },
+      "DistributedDataParallel is not needed when a module doesn't have any parameters that require a gradient.",
+    ],
+    [
+      "integers",
+      { parameters: [{ name: "w", data: Int32Array.of(1) }] },
+      "parameter w: only tensors of floating point and complex dtype can have gradients, got int32",
+    ],
+    [
+      "two of one name",
+      {
+        parameters: [
+          { name: "w", data: floats(1) },
+          { name: "w", data: floats(1) },
+        ],
+      },
+      'two tensors of the model are named "w"',
+    ],
+    ["no name", { parameters: [{ data: floats(1) }] }, "a tensor of a model is { name, data }"],
+    [
+      "a wrong shape",
+      { parameters: [{ name: "w", data: floats(1, 2), shape: [3] }] },
+      "w: shape [3] does not hold its 2 elements",
+    ],
+    ["numbers", { parameters: [{ name: "w", data: [1, 2] }] }, "data of w must be a TypedArray"],
+  ])("a model with %s is refused before anything is sent", async (_, wrong, message) => {
+    await localRanks(1, async () => {
+      const creating = DistributedDataParallel.create(wrong as never);
+      expect(await failure(creating)).toMatchObject({
+        code: "INVALID_ARGUMENT",
+        message: expect.stringContaining(message),
+      });
+    });
+  });
+
+  test("figures of training, of the first 10 iterations and of every 100th", async () => {
+    await localRanks(2, async () => {
+      const ddp = await DistributedDataParallel.create({ ...model(), name: "Tiny" });
+      const counted: number[] = [];
+      for (let i = 1; i <= 205; i++) {
+        await ddp.step((pass) => {
+          pass.ready("weight", floats(1, 2, 3));
+          pass.ready("bias", floats(1));
+        });
+        const { iteration = 0 } = ddp.getDdpLoggingData().intsMap;
+        if (counted.at(-1) !== iteration) counted.push(iteration);
+      }
+      // An iteration is logged when the next one begins.
+      expect(counted).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 100, 200]);
+      const { strsMap, intsMap } = ddp.getDdpLoggingData();
+      expect(strsMap).toMatchObject({ module_name: "Tiny", backend_name: "fake", dtypes: "float", bucket_sizes: "16" });
+      expect(intsMap.total_parameter_size_bytes).toBe(16);
+      for (const name of ["forward_compute_time", "backward_compute_time", "backward_comm_time"]) {
+        expect(intsMap[name]).toBeGreaterThan(0);
+        expect(intsMap[`avg_${name}`]).toBeGreaterThan(0);
+      }
+    });
+  });
+});

@@ -1,0 +1,106 @@
+import { describe, expect, test } from "bun:test";
+import * as dist from "../index.ts";
+import { localRanks } from "../testing/index.ts";
+import { DistributedDataParallel } from "./distributed-data-parallel.ts";
+import { Join } from "./join.ts";
+
+const floats = (...values: number[]) => Float32Array.from(values);
+
+describe("Join", () => {
+  test.each([
+    [true, [1.5, 1, 2 / 3]],
+    [false, [1.5, 1.5, 2]],
+  ])(
+    "ranks without inputs stand in for others; divided by the world size: %p",
+    async (divideByInitialWorldSize, expected) => {
+      const seen = await localRanks(3, async ({ rank }) => {
+        const weight = floats(rank);
+        const buffer = floats(rank);
+        const ddp = await DistributedDataParallel.create({
+          parameters: [{ name: "w", data: weight }],
+          buffers: [{ name: "mean", data: buffer }],
+        });
+        const averages: number[] = [];
+        const result = await ddp.join(
+          async () => {
+            // Rank 0 has one input, rank 1 two and rank 2 three.
+            for (let i = 0; i <= rank; i++) {
+              buffer[0] = 10 * rank + i;
+              await ddp.step((pass) => pass.ready("w", floats(rank === 0 ? 1.5 : rank === 1 ? 1 : 2)));
+              averages.push((ddp.gradient("w") as Float32Array)[0] ?? Number.NaN);
+              weight[0] = (weight[0] ?? 0) - (averages.at(-1) ?? 0);
+            }
+            return `rank ${rank}`;
+          },
+          { divideByInitialWorldSize },
+        );
+        expect(result).toBe(`rank ${rank}`);
+        expect(ddp.getDdpLoggingData().intsMap.join_uneven_inputs).toBe(1);
+        return { averages, weight: weight[0], buffer: buffer[0] };
+      });
+      const rounded = (values: readonly number[]) => values.map((value) => Math.round(value * 1e5));
+      for (const [rank, { averages }] of seen.entries()) {
+        expect(rounded(averages)).toEqual(rounded(expected.slice(0, rank + 1)));
+      }
+      // All have the model of the rank that trained longest.
+      expect(seen.map(({ weight }) => weight)).toEqual(Array(3).fill(seen[2]?.weight));
+      expect(seen.map(({ buffer }) => buffer)).toEqual([22, 22, 22]);
+    },
+  );
+
+  test("can stop all ranks when the first one has no inputs left", async () => {
+    const seen = await localRanks(2, async ({ rank }) => {
+      const ddp = await DistributedDataParallel.create({ parameters: [{ name: "w", data: floats(0) }] });
+      let iterations = 0;
+      const train = async () => {
+        for (; iterations < (rank === 0 ? 2 : 5); iterations++) {
+          await ddp.step((pass) => pass.ready("w", floats(1)));
+        }
+      };
+      const error = await ddp.join(train, { throwOnEarlyTermination: true }).catch((thrown: dist.DistError) => thrown);
+      if (!(error instanceof dist.DistError)) throw new Error("no error");
+      return { iterations, code: error.code, message: error.message };
+    });
+    expect(seen).toEqual([
+      { iterations: 2, code: "INPUTS_EXHAUSTED", message: "Rank 0 exhausted all inputs." },
+      {
+        iterations: 2,
+        code: "INPUTS_EXHAUSTED",
+        message: "Detected at least one rank that exhausted inputs. Throwing across all ranks.",
+      },
+    ]);
+  });
+
+  test("iterations without synchronisation, and unused parameters", async () => {
+    await localRanks(2, async ({ rank }) => {
+      const parameters = ["w", "v"].map((name) => ({ name, data: floats(0) }));
+      const ddp = await DistributedDataParallel.create({ parameters }, { findUnusedParameters: true });
+      await ddp.join(async () => {
+        if (rank === 0) return;
+        await ddp.noSync(() => ddp.step((pass) => pass.ready("w", floats(4))));
+        await ddp.step((pass) => pass.ready("w", floats(2)));
+        expect(ddp.gradient("w")).toEqual(floats(3));
+        expect(ddp.gradient("v")).toBeUndefined();
+      });
+    });
+  });
+
+  test("is disabled, or fails at once with what the body throws", async () => {
+    await localRanks(1, async () => {
+      const ddp = await DistributedDataParallel.create({ parameters: [{ name: "w", data: floats(0) }] });
+      expect(await new Join([ddp], { enable: false }).run(() => 7)).toBe(7);
+      await expect(ddp.join(() => Promise.reject(new Error("mine")))).rejects.toThrow("mine");
+      expect(() => new Join([])).toThrow("The join context manager requires at least one joinable");
+    });
+  });
+
+  test("joinables of several groups are refused", async () => {
+    await localRanks(2, async () => {
+      const group = (await dist.newGroup([0, 1])) as dist.ProcessGroup;
+      const make = (init: object) =>
+        DistributedDataParallel.create({ parameters: [{ name: "w", data: floats(0) }] }, init);
+      const both = [await make({}), await make({ group })];
+      expect(() => new Join(both)).toThrow("Using join context manager with multiple process groups");
+    });
+  });
+});

@@ -1,0 +1,86 @@
+import { describe, expect, test } from "bun:test";
+import * as dist from "../index.ts";
+import { localRanks } from "../testing/index.ts";
+import { DistributedDataParallel } from "./distributed-data-parallel.ts";
+import type { ModelTensor } from "./parameter.ts";
+import { verifyParamsAcrossProcesses } from "./verify-params.ts";
+
+const tensor = (name: string, shape: readonly number[], dtype: dist.DType = "float32"): ModelTensor => ({
+  name,
+  data: dist.empty(dtype, shape as readonly [number, number]),
+});
+
+const usual = () => [tensor("fc1.weight", [4, 3]), tensor("fc1.bias", [4]), tensor("fc2.weight", [2, 4])];
+
+/** What differs on rank 1, and what all ranks are told. */
+const differences: readonly [string, () => ModelTensor[], string][] = [
+  [
+    "count",
+    () => usual().slice(0, 2),
+    "DDP expects same model across all ranks, but Rank 0 has 3 params, while rank 1 has inconsistent 2 params; tensor 2 is fc2.weight, float32 of shape [2, 4], on rank 0, and missing on rank 1.",
+  ],
+  [
+    "shape",
+    () => [tensor("fc1.weight", [4, 5]), ...usual().slice(1)],
+    "DDP expects same model across all ranks, but tensor 0 is fc1.weight, float32 of shape [4, 3], on rank 0, and fc1.weight, float32 of shape [4, 5], on rank 1",
+  ],
+  [
+    "order",
+    () => [usual()[1], usual()[0], usual()[2]] as ModelTensor[],
+    "tensor 0 is fc1.weight, float32 of shape [4, 3], on rank 0, and fc1.bias, float32 of shape [4], on rank 1",
+  ],
+  [
+    "dtype",
+    () => [tensor("fc1.weight", [4, 3], "float64"), ...usual().slice(1)],
+    "tensor 0 is fc1.weight, float32 of shape [4, 3], on rank 0, and fc1.weight, float64 of shape [4, 3], on rank 1",
+  ],
+  [
+    "name",
+    () => [tensor("fc0.weight", [4, 3]), ...usual().slice(1)],
+    "tensor 0 is fc1.weight, float32 of shape [4, 3], on rank 0, and fc0.weight, float32 of shape [4, 3], on rank 1",
+  ],
+];
+
+describe("ranks whose models differ", () => {
+  test.each(differences)("in %s are told so, all of them", async (_, other, message) => {
+    const seen = await localRanks(3, async ({ rank, group }) => {
+      const parameters = rank === 1 ? other() : usual();
+      const error = await verifyParamsAcrossProcesses(group, parameters).catch((thrown: dist.DistError) => thrown);
+      const created = await DistributedDataParallel.create({ parameters }).catch((thrown: dist.DistError) => thrown);
+      if (!(error instanceof dist.DistError) || !(created instanceof dist.DistError)) throw new Error("no error");
+      expect(created.message).toBe(error.message);
+      return { code: error.code, peers: error.details.peers, message: error.message };
+    });
+    expect(seen.map(({ code }) => code)).toEqual(Array(3).fill("PARAMETERS_DIFFER"));
+    expect(seen.map(({ peers }) => peers)).toEqual([[1], [0], [1]]);
+    expect(seen[0]?.message).toContain(message);
+  });
+
+  test("in a group that has no store are found by the shapes of rank 0", async () => {
+    const seen = await localRanks(2, async ({ rank, group }) => {
+      // A group that the library does not know.
+      const other = new Proxy(group, {
+        get: (target, key) => {
+          const value: unknown = Reflect.get(target, key, target);
+          return typeof value === "function" ? value.bind(target) : value;
+        },
+      });
+      const parameters = [tensor("w", rank === 0 ? [2, 3] : [3, 1])];
+      await verifyParamsAcrossProcesses(other, [tensor("w", [2, 3]), tensor("v", [1, 2])]);
+      return verifyParamsAcrossProcesses(other, parameters).then(
+        () => "the same",
+        (error: Error) => error.message,
+      );
+    });
+    expect(seen).toEqual([
+      "the same",
+      "[1]: params[0] in this process with sizes [3, 1] appears not to match sizes of the same param in process 0. Here it is w; rank 0 has sizes [2, 3].",
+    ]);
+  });
+
+  test("no parameters", async () => {
+    await localRanks(1, async ({ group }) => {
+      await expect(verifyParamsAcrossProcesses(group, [])).rejects.toThrow("Expected at least one parameter.");
+    });
+  });
+});

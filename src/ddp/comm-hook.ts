@@ -10,8 +10,8 @@ import type { Gradient } from "./parameter.ts";
  * next bucket is called when the promise of this one has resolved. A hook that issues collectives only before its
  * first `await` can be registered with `pipelined: true`, so that several buckets are in flight at a time.
  *
- * A hook that throws, rejects, resolves to something else or takes longer than the group's time-out fails the backward
- * pass.
+ * A hook that throws, rejects or resolves to something else fails the backward pass; so does one that takes longer than
+ * the time-out of the group while no op is in flight.
  *
  * c10d: a communication hook, `hook(state, bucket) -> Future`.
  */

@@ -1,8 +1,12 @@
 import { addToError, DistError, DistTimeoutError, InvalidArgumentError, messageOf } from "../errors/index.ts";
-import { durationText, withLimit } from "../time/index.ts";
+import type { ProcessGroup } from "../process-group/index.ts";
+import { durationText, startTimer, type Timer } from "../time/index.ts";
 import { type CommHook, type CommHookOptions, isPipelined } from "./comm-hook.ts";
 import { type GradBucket, requireBuffer } from "./grad-bucket.ts";
 import type { Gradient } from "./parameter.ts";
+
+/** How long a hook that is late has after its ops, which have time-outs and better errors of their own. */
+const GRACE_MS = 100;
 
 /** A communication hook with its state. */
 export class RegisteredHook {
@@ -28,7 +32,7 @@ export class RegisteredHook {
     const { name: group, rank, timeoutMs } = bucket.group;
     let result: unknown;
     try {
-      result = await withLimit(this.#hook(bucket), timeoutMs, () => {
+      result = await settledInTime(this.#hook(bucket), bucket.group, () => {
         const text = `communication hook ${this.name} has not finished ${at} within ${durationText(timeoutMs)}`;
         return new DistTimeoutError(text, { code: "HOOK_TIMEOUT", group, rank, timeoutMs });
       });
@@ -42,5 +46,20 @@ export class RegisteredHook {
     }
     const [first] = Array.isArray(result) ? (result as unknown[]) : [result];
     return requireBuffer(first, bucket, `the result of communication hook ${this.name}`);
+  }
+}
+
+/** Settles as `pending`; rejects when the time-out of the group has expired and none of its ops is in flight. */
+async function settledInTime(pending: unknown, group: ProcessGroup, expire: () => DistTimeoutError): Promise<unknown> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const check = () => {
+    if (group.inFlight > 0) timer = startTimer(GRACE_MS, check);
+    else reject(expire());
+  };
+  let timer: Timer = startTimer(group.timeoutMs, check);
+  try {
+    return await Promise.race([pending, late]);
+  } finally {
+    timer[Symbol.dispose]();
   }
 }

@@ -122,6 +122,44 @@ describe("Reducer", () => {
     });
   });
 
+  test("sparse gradients of known rows are exchanged as one dense tensor", async () => {
+    await localRanks(2, async ({ rank, group }) => {
+      const table = new Parameter({ name: "table", data: new Float64Array(8), shape: [4, 2], sparse: true });
+      const reducer = new Reducer([table], [[0]], [0], group);
+      const ops: string[] = [];
+      using _ = group.registerHook({ pre: ({ op }) => void ops.push(op) });
+      const pass = async (row: number) => {
+        reducer.prepareForForward();
+        reducer.prepareForBackward();
+        const values = Float64Array.of(rank + 1, 2, 1, 1);
+        table.grad = dist.sparseTensor({ indices: [[row, row]], values, shape: [4, 2], sparseDims: 1 });
+        reducer.autogradHook(0);
+        await reducer.finalizeBackward();
+      };
+      reducer.setSparseMetadata({ table: BigInt64Array.of(3n, 1n) });
+      await pass(2 * rank + 1);
+      const { indices, values } = table.grad as unknown as dist.SparseTensor;
+      expect([[...indices], [...values]]).toEqual([
+        [3n, 1n],
+        [1.5, 1.5, 1, 1.5],
+      ]);
+      expect(ops).toEqual(["allReduce"]);
+      // They are for one pass.
+      await pass(0);
+      expect((table.grad as unknown as dist.SparseTensor).nnz).toBe(1);
+      for (const rows of [[4n], [1n, 1n], [-1n]]) {
+        expect(() => reducer.setSparseMetadata({ table: BigInt64Array.from(rows) })).toThrow(
+          "table: rows are 0 to 3, each once",
+        );
+      }
+      expect(() => reducer.setSparseMetadata({ other: BigInt64Array.of(1n) })).toThrow(
+        "no such parameter with sparse gradients",
+      );
+      reducer.setSparseMetadata({ table: BigInt64Array.of(1n) });
+      await expect(pass(2)).rejects.toThrow("the gradient of table has row 2, which is not among the 1 rows");
+    });
+  });
+
   test("gradients can be exchanged in another dtype", async () => {
     await localRanks(2, async ({ rank, group }) => {
       const reducer = new Reducer(make("a"), [[0]], [1], group);

@@ -11,6 +11,7 @@ import type { Gradient, Parameter } from "./parameter.ts";
 import { brokenError, graphChangedError, type NamedIndex, readyTwiceError, unfinishedError } from "./reducer-errors.ts";
 import { type ReducerOptions, type ReducerSettings, readReducerOptions } from "./reducer-options.ts";
 import { RegisteredHook } from "./registered-hook.ts";
+import { sumOfRows } from "./sparse-gradient.ts";
 import { syncBucketIndices } from "./sync-bucket-indices.ts";
 
 /** What a logger shows of a reducer. */
@@ -95,6 +96,8 @@ export class Reducer {
   /** Settles when the exchanges that had to be deferred so far have ended, or have begun if they are pipelined. */
   #chain: Promise<unknown> | undefined;
   #installed: readonly PromiseLike<unknown>[] = [];
+  /** For parameters with sparse gradients, the rows that ranks may have in this iteration. */
+  #sparseRows: ReadonlyMap<string, BigInt64Array> = new Map();
 
   /**
    * @param parameters In the same order on all ranks.
@@ -289,6 +292,34 @@ export class Reducer {
   /** The averages are used up by a hook, and not copied to the gradients. c10d: `_set_optimizer_in_backward`. */
   setOptimizerInBackward(): void {
     this.#optimizerInBackward = true;
+  }
+
+  /**
+   * For the next backward pass: the rows that the sparse gradients of any rank may have, by the name of the parameter, the
+   * same on all ranks. Their blocks are then all-reduced as one dense tensor, in place of indices and values. On every
+   * backend; PyTorch has it on NCCL only. c10d: `_set_sparse_metadata`.
+   *
+   * @throws InvalidArgumentError for a parameter without sparse gradients, and for rows out of range or given twice.
+   */
+  setSparseMetadata(rows: Readonly<Record<string, BigInt64Array>>): void {
+    this.#requireIdle("setSparseMetadata()");
+    const checked = Object.entries(rows).map(([name, each]) => {
+      const parameter = this.parameters.find((candidate) => candidate.name === name && candidate.sparse);
+      const count = parameter?.shape[0] ?? 0;
+      if (
+        parameter === undefined ||
+        new Set(each).size !== each.length ||
+        each.some((row) => row < 0n || row >= count)
+      ) {
+        const reason =
+          parameter === undefined
+            ? "there is no such parameter with sparse gradients"
+            : `rows are 0 to ${count - 1}, each once`;
+        throw new InvalidArgumentError(`setSparseMetadata(): ${name}: ${reason}`, { argument: name });
+      }
+      return [name, each.slice()] as const;
+    });
+    this.#sparseRows = new Map(checked);
   }
 
   /** Exchanges gradients in this dtype, such as float16, whatever that of the parameters. c10d: `_set_mixed_precision_param_dtype`. */
@@ -547,7 +578,7 @@ export class Reducer {
     const hook = this.#hook;
     const pending = this.#divisorWork;
     if (hook === undefined && (pending === undefined || this.#divisor !== undefined) && this.#chain === undefined) {
-      bucket.exchange = this.#sum(bucket.buffer);
+      bucket.exchange = this.#sumOf(bucket);
       return;
     }
     if (hook?.pipelined && this.#chain === undefined) {
@@ -558,7 +589,7 @@ export class Reducer {
       if (hook !== undefined) return hook.call(this.#gradBucket(bucket));
       this.#divisor ??= await pending;
       bucket.divide(this.#divisor ?? this.#group.size);
-      return await this.#sum(bucket.buffer);
+      return await this.#sumOf(bucket);
     };
     const exchange = this.#chain === undefined ? begin() : this.#chain.then(begin);
     this.#chain = handled(exchange);
@@ -568,6 +599,13 @@ export class Reducer {
   #exchangeUsedMap(): void {
     const begin = () => this.#group.allReduce(this.#usedMap);
     this.#usedMapExchange = this.#chain === undefined ? begin() : handled(this.#chain.then(begin));
+  }
+
+  #sumOf({ buffer, parameters }: Bucket): PromiseLike<Gradient> {
+    const [parameter] = parameters;
+    const rows = this.#sparseRows.get(parameter?.name ?? "");
+    if (parameter === undefined || rows === undefined || !(buffer instanceof SparseTensor)) return this.#sum(buffer);
+    return handled(sumOfRows(parameter, buffer, rows, (values) => this.#group.allReduce(values)));
   }
 
   #sum(buffer: Gradient): PromiseLike<Gradient> {
@@ -605,6 +643,7 @@ export class Reducer {
     this.#divisorWork = undefined;
     this.#chain = undefined;
     this.#usedMapExchange = undefined;
+    this.#sparseRows = new Map();
     if (failure !== undefined) {
       this.#broken = failure.error;
       this.#logger?.setErrorAndLog(failure.error);

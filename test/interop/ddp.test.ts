@@ -172,10 +172,13 @@ describeWithTorch("DistributedDataParallel with PyTorch", (python) => {
   });
 
   /** Runs a job that carries out all plans; returns what its ranks report, by rank. */
-  async function run(kinds: readonly Kind[]): Promise<Readonly<Record<string, TrainingReport>>[]> {
+  async function run(
+    kinds: readonly Kind[],
+    given = plansFor(kinds.length),
+  ): Promise<Readonly<Record<string, TrainingReport>>[]> {
     const folder = mkdtempSync(join(results, "run-"));
     const port = String(freePort());
-    const argument = JSON.stringify(plansFor(kinds.length));
+    const argument = JSON.stringify(given);
     const ended = await Promise.all(
       kinds.map((kind, rank) => {
         const env = {
@@ -247,4 +250,39 @@ describeWithTorch("DistributedDataParallel with PyTorch", (python) => {
       ),
     );
   });
+
+  test.each([...pairs, ["Python", "Python"] as const].map((kinds) => [kinds.join(", "), kinds] as const))(
+    "models that differ: %s",
+    async (_, kinds) => {
+      const tensors = (...shapes: number[][]): PlannedTensor[] =>
+        shapes.map((shape, i) => ({ name: `w${i}`, shape, dtype: "float32" }));
+      const differing = (own: PlannedTensor[], otherParameters: PlannedTensor[]): TrainingPlan => {
+        return { options: {}, parameters: own, otherParameters, buffers: [], iterations: [] };
+      };
+      const reports = await run(kinds, {
+        count: differing(tensors([2, 3]), tensors([2, 3], [4])),
+        shape: differing(tensors([4], [2, 3]), tensors([4], [3, 2])),
+      });
+      const errors = (name: string) => reports.map((each) => each[name]?.error);
+      const counts = "DDP expects same model across all ranks, but Rank";
+      expect(errors("count")[0]).toContain(`${counts} 0 has 1 params, while rank 1 has inconsistent 2 params`);
+      expect(errors("count")[1]).toContain(`${counts} 1 has 2 params, while rank 0 has inconsistent 1 params`);
+      const [first, second] = errors("shape");
+      if (kinds.every((kind) => kind === "Bun")) {
+        // Both know what the other one has.
+        expect(first).toContain(
+          "tensor 1 is w1, float32 of shape [2, 3], on rank 0, and w1, float32 of shape [3, 2], on rank 1",
+        );
+        expect(second).toContain(
+          "tensor 1 is w1, float32 of shape [3, 2], on rank 1, and w1, float32 of shape [2, 3], on rank 0",
+        );
+      } else {
+        // It may see that the other one has left.
+        if (first !== undefined) expect(first).toMatch(/closed/i);
+        expect(second).toContain(
+          "[1]: params[1] in this process with sizes [3, 2] appears not to match sizes of the same param in process 0.",
+        );
+      }
+    },
+  );
 });

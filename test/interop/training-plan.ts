@@ -26,6 +26,8 @@ export interface TrainingPlan {
   };
   readonly builtinHook?: "ALLREDUCE" | "FP16_COMPRESS";
   readonly parameters: readonly PlannedTensor[];
+  /** The parameters of rank 1, if they are to differ. */
+  readonly otherParameters?: readonly PlannedTensor[];
   readonly buffers: readonly PlannedTensor[];
   readonly iterations: readonly PlannedIteration[];
   /** Uneven inputs: how many of the iterations each rank has. */

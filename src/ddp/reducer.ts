@@ -1,17 +1,18 @@
 import { addToError, DistError, describe, InvalidArgumentError, messageOf } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { type DType, isDType, SparseTensor, type TensorLike, viewTensor } from "../tensor/index.ts";
+import { type DType, isDType, type TensorLike, viewTensor } from "../tensor/index.ts";
 import { Bucket } from "./bucket.ts";
 import { computeBucketAssignmentBySize } from "./bucket-assignment.ts";
+import { BucketTable } from "./bucket-table.ts";
 import type { CommHook, CommHookOptions } from "./comm-hook.ts";
-import { GradBucket } from "./grad-bucket.ts";
+import { Exchanges } from "./exchanges.ts";
+import type { GradBucket } from "./grad-bucket.ts";
 import { IterationTimer } from "./iteration-timer.ts";
 import type { Logger } from "./logger.ts";
 import type { Gradient, Parameter } from "./parameter.ts";
 import { brokenError, graphChangedError, type NamedIndex, readyTwiceError, unfinishedError } from "./reducer-errors.ts";
 import { type ReducerOptions, type ReducerSettings, readReducerOptions } from "./reducer-options.ts";
 import { RegisteredHook } from "./registered-hook.ts";
-import { sumOfRows } from "./sparse-gradient.ts";
 import { syncBucketIndices } from "./sync-bucket-indices.ts";
 
 /** What a logger shows of a reducer. */
@@ -25,18 +26,6 @@ export interface ReducerFacts {
   readonly staticGraph: boolean;
   readonly unused: readonly number[];
   readonly lastReadyOrder: readonly number[];
-}
-
-/** Where the gradient of a parameter is. */
-interface Place {
-  readonly bucket: Bucket;
-  readonly place: number;
-}
-
-/** Marks a promise as handled: its failure is reported where it is awaited. */
-function handled<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => {});
-  return promise;
 }
 
 /**
@@ -55,12 +44,10 @@ export class Reducer {
   readonly settings: ReducerSettings;
   /** Times of the current iteration. */
   readonly timer = new IterationTimer();
-  #group: ProcessGroup;
-  #buckets: Bucket[] = [];
-  #places: Place[] = [];
+  readonly #buckets: BucketTable;
+  readonly #exchanges: Exchanges;
   #limits: readonly number[];
   #logger: Logger | undefined;
-  #hook: RegisteredHook | undefined;
   #reductionType: DType | undefined;
   #optimizerInBackward = false;
   #hooksRemoved = false;
@@ -89,16 +76,7 @@ export class Reducer {
   readonly #stats: number[];
   /** For each parameter, 1 if a rank has used it: this one, and after the exchange any. */
   readonly #usedMap: Int32Array;
-  #usedMapExchange: PromiseLike<unknown> | undefined;
-  /** By how much gradients are divided, and the op that tells it if ranks may have joined. */
-  #divisor: number | undefined;
-  #divisorWork: Promise<number> | undefined;
-  /** Settles when the exchanges that had to be deferred so far have ended, or have begun if they are pipelined. */
-  #chain: Promise<unknown> | undefined;
   #installed: readonly PromiseLike<unknown>[] = [];
-  /** For parameters with sparse gradients, the rows that ranks may have in this iteration. */
-  #sparseRows: ReadonlyMap<string, BigInt64Array> = new Map();
-
   /**
    * @param parameters In the same order on all ranks.
    * @param bucketIndices For each bucket, the indices of its parameters, as from `computeBucketAssignmentBySize`.
@@ -117,17 +95,18 @@ export class Reducer {
     }
     this.parameters = [...parameters];
     this.settings = readReducerOptions(options, this.parameters);
-    this.#group = group;
+    this.#buckets = new BucketTable(this.parameters, this.settings);
+    this.#exchanges = new Exchanges(group);
     this.#limits = [...bucketLimits];
     this.#uses = parameters.map(() => 0);
     this.#stats = parameters.map(() => 0);
     this.#usedMap = new Int32Array(new SharedArrayBuffer(4 * parameters.length));
-    this.#initializeBuckets(bucketIndices);
+    this.#buckets.assign(bucketIndices, undefined);
   }
 
   /** The group whose ranks average their gradients. */
   get group(): ProcessGroup {
-    return this.#group;
+    return this.#exchanges.group;
   }
 
   /** Number of iterations begun by {@link prepareForForward}. */
@@ -137,7 +116,7 @@ export class Reducer {
 
   /** The current buckets, in the order in which they are exchanged: the indices of their parameters. */
   get bucketIndices(): readonly (readonly number[])[] {
-    return this.#buckets.map(({ members }) => members);
+    return this.#buckets.indices;
   }
 
   /** Begins an iteration. c10d: `prepare_for_forward`. */
@@ -162,7 +141,7 @@ export class Reducer {
     this.#expectsHooks = true;
     this.#lastReadyOrder = [];
     this.#nextBucket = 0;
-    for (const bucket of this.#buckets) bucket.reset();
+    for (const bucket of this.#buckets.all) bucket.reset();
     if (this.#staticGraph) this.#usesLeft = [...this.#uses];
     this.#hasMarkedUnused = false;
     this.#ready.clear();
@@ -194,7 +173,7 @@ export class Reducer {
     }
     if (this.#staticGraph) {
       const left = this.#usesLeft[index] ?? 0;
-      if (left <= 0) throw this.#logged(graphChangedError(this.#named(index), this.#group.rank));
+      if (left <= 0) throw this.#logged(graphChangedError(this.#named(index), this.group.rank));
       this.#usesLeft[index] = left - 1;
       if (left > 1) return;
     }
@@ -218,7 +197,7 @@ export class Reducer {
     }
     this.timer.computeEnds();
     const missing = this.#missing();
-    if (this.#nextBucket < this.#buckets.length) throw this.#logged(this.#unfinished(missing));
+    if (this.#nextBucket < this.#buckets.all.length) throw this.#logged(this.#unfinished(missing));
     if (this.#staticGraph) for (const index of this.#unused) this.#pushReady(index);
     await this.#finalize();
   }
@@ -229,10 +208,10 @@ export class Reducer {
   async delayAllReduce(): Promise<void> {
     this.timer.computeEnds();
     this.#mustFinalize = true;
-    this.#exchangeUsedMap();
+    this.#exchanges.beginUsedMap(this.#usedMap);
     this.#unused = this.#uses.flatMap((uses, index) => (uses === 0 ? [index] : []));
     for (const index of this.parameters.keys()) this.#fill(index);
-    for (const bucket of this.#buckets) {
+    for (const bucket of this.#buckets.all) {
       this.#nextBucket = bucket.index + 1;
       this.#launch(bucket);
     }
@@ -262,11 +241,11 @@ export class Reducer {
       buckets.reverse();
       limits.reverse();
     }
-    const agreed = await syncBucketIndices(this.#group, buckets, this.parameters.length);
+    const agreed = await syncBucketIndices(this.group, buckets, this.parameters.length);
     this.#hasRebuilt = true;
     this.#readyOrder = [];
     this.#limits = limits;
-    this.#initializeBuckets(agreed);
+    this.#buckets.assign(agreed, this.#reductionType);
     return true;
   }
 
@@ -282,10 +261,9 @@ export class Reducer {
 
   /** Buckets as the current ones, with zeros for gradients: what a rank without inputs contributes. c10d: `_get_zeros_like_grad_buckets`. */
   getZerosLikeGradBuckets(): GradBucket[] {
-    return this.#buckets.map((bucket) => {
-      const { index, members, parameters, sparse, dtype } = bucket;
+    return this.#buckets.all.map(({ index, members, parameters, sparse, dtype }, _, { length }) => {
       const zeros = new Bucket({ index, members, parameters, sparse, dtype });
-      return this.#gradBucket(zeros);
+      return this.#exchanges.gradBucket(zeros, length);
     });
   }
 
@@ -319,7 +297,7 @@ export class Reducer {
       }
       return [name, each.slice()] as const;
     });
-    this.#sparseRows = new Map(checked);
+    this.#exchanges.sparseRows = new Map(checked);
   }
 
   /** Exchanges gradients in this dtype, such as float16, whatever that of the parameters. c10d: `_set_mixed_precision_param_dtype`. */
@@ -327,7 +305,7 @@ export class Reducer {
     if (!isDType(dtype)) throw new InvalidArgumentError(`unknown dtype ${describe(dtype)}`, { argument: "dtype" });
     this.#requireIdle("setMixedPrecisionParamDtype()");
     this.#reductionType = dtype;
-    this.#initializeBuckets(this.bucketIndices);
+    this.#buckets.assign(this.bucketIndices, this.#reductionType);
   }
 
   /** Counts all parameters as ready, for ranks without inputs. c10d: `_push_all_rebuilt_params`. */
@@ -343,7 +321,7 @@ export class Reducer {
     const count = Promise.resolve(work).then((tensor) => Number(viewTensor(tensor).data?.[0]));
     // Its failure is reported where the count is used, or in finalizeBackward().
     count.catch(() => {});
-    this.#divisorWork = usesWorldSize ? undefined : count;
+    this.#exchanges.divideBy(usesWorldSize ? undefined : count);
     this.#installed = [...this.#installed, count];
   }
 
@@ -390,12 +368,12 @@ export class Reducer {
 
   /** Exchanges a bucket as the reducer would: by the hook, or without one by a sum of what it holds. c10d: `_run_comm_hook`. */
   async runCommHook(bucket: GradBucket): Promise<Gradient> {
-    return this.#hook === undefined ? this.runAllreduceHook(bucket) : this.#hook.call(bucket);
+    return this.#exchanges.run(bucket);
   }
 
   /** The sum over all ranks of what a bucket holds, in its buffer. c10d: `_run_allreduce_hook`. */
   async runAllreduceHook(bucket: GradBucket): Promise<Gradient> {
-    return await this.#sum(bucket.buffer());
+    return await this.#exchanges.sum(bucket.buffer());
   }
 
   /** Gets errors, and is told of the hook. c10d: `set_logger`. */
@@ -424,20 +402,17 @@ export class Reducer {
     this.#expectsHooks = false;
     this.#mustFinalize = false;
     this.#broken = undefined;
-    this.#divisor = undefined;
-    this.#divisorWork = undefined;
-    this.#chain = undefined;
-    this.#usedMapExchange = undefined;
+    this.#exchanges.reset();
     this.#usedMap.fill(0);
     this.#installed = [];
     // Ops or hooks of the failed pass may still write to the old memory.
-    this.#initializeBuckets(this.bucketIndices);
+    this.#buckets.assign(this.bucketIndices, this.#reductionType);
   }
 
   /** Averages over another group from now on, such as one without the ranks that were lost. c10d: `_update_process_group`. */
   updateProcessGroup(group: ProcessGroup): void {
     this.#requireIdle("updateProcessGroup()");
-    this.#group = group;
+    this.#exchanges.group = group;
   }
 
   /**
@@ -445,7 +420,7 @@ export class Reducer {
    * @internal
    */
   setHook<S>(state: S, hook: CommHook<S>, options: CommHookOptions = {}): void {
-    if (this.#hook !== undefined) {
+    if (this.#exchanges.hook !== undefined) {
       throw this.#logged(
         new InvalidArgumentError("register_comm_hook or register_builtin_comm_hook can only be called once."),
       );
@@ -456,21 +431,24 @@ export class Reducer {
       );
     }
     this.#requireIdle("registerCommHook()");
-    this.#hook = new RegisteredHook(state, hook as CommHook<never>, options);
-    this.#logger?.setCommHookName(this.#hook.name);
+    const registered = new RegisteredHook(state, hook as CommHook<never>, options);
+    this.#exchanges.hook = registered;
+    this.#logger?.setCommHookName(registered.name);
   }
 
   /** The part of a bucket for the gradient of a parameter. Changes when buckets are rebuilt. */
   gradientView(index: number): TensorLike {
     this.#requireIndex(index);
-    const { bucket, place } = this.#places[index] as Place;
+    const { bucket, place } = this.#buckets.placeOf(index);
     return bucket.viewOf(place);
   }
 
   /** Facts for the logger. */
   facts(): ReducerFacts {
     return {
-      bucketSizes: this.#buckets.map(({ parameters }) => parameters.reduce((sum, each) => sum + each.byteLength, 0)),
+      bucketSizes: this.#buckets.all.map(({ parameters }) =>
+        parameters.reduce((sum, each) => sum + each.byteLength, 0),
+      ),
       bucketLimits: this.#limits,
       hasRebuilt: this.#hasRebuilt,
       bucketsReduced: this.#bucketsReduced,
@@ -496,124 +474,38 @@ export class Reducer {
     if (this.#shouldRebuild) this.#readyOrder.push(index);
   }
 
-  #initializeBuckets(indices: readonly (readonly number[])[]): void {
-    const places: (Place | undefined)[] = this.parameters.map(() => undefined);
-    const { expectSparseGradients, gradientAsBucketView } = this.settings;
-    const buckets = indices.map((members, index) => {
-      const parameters = members.map((each) => {
-        this.#requireIndex(each);
-        return this.parameters[each] as Parameter;
-      });
-      const sparse = members.some((each) => expectSparseGradients[each] === true);
-      const bucket = new Bucket({ index, members: [...members], parameters, sparse, dtype: this.#reductionType });
-      for (const [place, each] of members.entries()) {
-        if (places[each] !== undefined) {
-          throw new InvalidArgumentError(`parameter ${this.parameters[each]?.name} is in two buckets`, {
-            argument: "bucketIndices",
-          });
-        }
-        places[each] = { bucket, place };
-      }
-      return bucket;
-    });
-    const missing = places.flatMap((place, index) => (place === undefined ? [this.#named(index)] : []));
-    if (missing.length > 0) {
-      throw new InvalidArgumentError(`no bucket has ${missing.map(({ name }) => name).join(", ")}`, {
-        argument: "bucketIndices",
-      });
-    }
-    const before = this.#places;
-    this.#buckets = buckets;
-    this.#places = places as Place[];
-    if (gradientAsBucketView && before.length > 0) this.#moveGradients(before);
-  }
-
-  /** Gradients that are part of the old buckets become part of the new ones. */
-  #moveGradients(before: readonly Place[]): void {
-    for (const [index, parameter] of this.parameters.entries()) {
-      const [old, now] = [before[index], this.#places[index]];
-      if (parameter.grad === undefined || old === undefined || now === undefined || now.bucket.sparse) continue;
-      now.bucket.fill(now.place, 1);
-      parameter.grad = now.bucket.viewOf(now.place);
-    }
-  }
-
   #markReady(index: number): void {
-    if (this.#ready.has(index)) throw this.#logged(readyTwiceError(this.#named(index), this.#group.rank));
+    if (this.#ready.has(index)) throw this.#logged(readyTwiceError(this.#named(index), this.group.rank));
     this.#stats[index] = this.timer.sinceBackwardStart();
     this.#fill(index);
     this.#ready.add(index);
     this.#mustFinalize = true;
-    const { bucket } = this.#places[index] as Place;
+    const { bucket } = this.#buckets.placeOf(index);
     bucket.pending--;
     if (bucket.pending > 0 || bucket.index > this.#nextBucket) return;
-    while (this.#nextBucket < this.#buckets.length) {
-      const next = this.#buckets[this.#nextBucket] as Bucket;
+    while (this.#nextBucket < this.#buckets.all.length) {
+      const next = this.#buckets.all[this.#nextBucket] as Bucket;
       if (next.pending > 0) return;
       this.#nextBucket++;
       this.#launch(next);
     }
-    if (this.#findsUnused) this.#exchangeUsedMap();
+    if (this.#findsUnused) this.#exchanges.beginUsedMap(this.#usedMap);
   }
 
   /** Copies the gradient of a parameter into its bucket, divided unless a hook exchanges it. */
   #fill(index: number): void {
-    const { bucket, place } = this.#places[index] as Place;
+    const { bucket, place } = this.#buckets.placeOf(index);
     const parameter = this.parameters[index] as Parameter;
-    bucket.fill(place, this.#hook === undefined ? this.#knownDivisor() : 1);
+    bucket.fill(place, this.#exchanges.divisor);
     if (this.settings.gradientAsBucketView && !bucket.sparse && parameter.grad !== undefined) {
       parameter.grad = bucket.viewOf(place);
     }
   }
 
-  #knownDivisor(): number | undefined {
-    if (this.#divisorWork === undefined) this.#divisor = this.#group.size;
-    return this.#divisor;
-  }
-
-  /** Begins the exchange of a bucket, or places it behind what must end first. */
   #launch(bucket: Bucket): void {
     this.timer.communicationStarts();
     this.#bucketsReduced++;
-    const hook = this.#hook;
-    const pending = this.#divisorWork;
-    if (hook === undefined && (pending === undefined || this.#divisor !== undefined) && this.#chain === undefined) {
-      bucket.exchange = this.#sumOf(bucket);
-      return;
-    }
-    if (hook?.pipelined && this.#chain === undefined) {
-      bucket.exchange = handled(hook.call(this.#gradBucket(bucket)));
-      return;
-    }
-    const begin = async (): Promise<Gradient> => {
-      if (hook !== undefined) return hook.call(this.#gradBucket(bucket));
-      this.#divisor ??= await pending;
-      bucket.divide(this.#divisor ?? this.#group.size);
-      return await this.#sumOf(bucket);
-    };
-    const exchange = this.#chain === undefined ? begin() : this.#chain.then(begin);
-    this.#chain = handled(exchange);
-    bucket.exchange = exchange;
-  }
-
-  #exchangeUsedMap(): void {
-    const begin = () => this.#group.allReduce(this.#usedMap);
-    this.#usedMapExchange = this.#chain === undefined ? begin() : handled(this.#chain.then(begin));
-  }
-
-  #sumOf({ buffer, parameters }: Bucket): PromiseLike<Gradient> {
-    const [parameter] = parameters;
-    const rows = this.#sparseRows.get(parameter?.name ?? "");
-    if (parameter === undefined || rows === undefined || !(buffer instanceof SparseTensor)) return this.#sum(buffer);
-    return handled(sumOfRows(parameter, buffer, rows, (values) => this.#group.allReduce(values)));
-  }
-
-  #sum(buffer: Gradient): PromiseLike<Gradient> {
-    return buffer instanceof SparseTensor ? this.#group.allReduce(buffer) : this.#group.allReduce(buffer);
-  }
-
-  #gradBucket({ index, dtype, parameters, buffer }: Bucket): GradBucket {
-    return new GradBucket({ group: this.#group, index, count: this.#buckets.length, dtype, parameters, buffer });
+    this.#exchanges.begin(bucket, this.#buckets.all.length);
   }
 
   /** Waits for all exchanges, even if one fails: until then, native code may use the memory of the buckets. */
@@ -630,26 +522,22 @@ export class Reducer {
         return undefined;
       }
     };
-    for (const bucket of this.#buckets) {
+    for (const bucket of this.#buckets.all) {
       const exchanged = await waitFor(bucket.exchange, `while averaging bucket ${bucket.index} (${bucket.names})`);
       results.push(exchanged);
     }
     if (this.#findsUnused || this.#isFirstStatic) {
-      await waitFor(this.#usedMapExchange, "while comparing which parameters were used");
+      await waitFor(this.#exchanges.usedMap, "while comparing which parameters were used");
     }
     for (const each of this.#installed) await waitFor(each, "after the backward pass");
     this.#installed = [];
-    this.#divisor = undefined;
-    this.#divisorWork = undefined;
-    this.#chain = undefined;
-    this.#usedMapExchange = undefined;
-    this.#sparseRows = new Map();
+    this.#exchanges.reset();
     if (failure !== undefined) {
       this.#broken = failure.error;
       this.#logger?.setErrorAndLog(failure.error);
       throw failure.error;
     }
-    for (const [index, bucket] of this.#buckets.entries()) this.#deliver(bucket, results[index] as Gradient);
+    for (const [index, bucket] of this.#buckets.all.entries()) this.#deliver(bucket, results[index] as Gradient);
     this.#mustFinalize = false;
     if (this.#findsUnused) {
       this.#compareUnused();
@@ -688,7 +576,7 @@ export class Reducer {
   }
 
   #unfinished(missing: readonly NamedIndex[]): DistError {
-    return unfinishedError(missing, this.#group.rank, this.#staticGraph, this.#findsUnused);
+    return unfinishedError(missing, this.group.rank, this.#staticGraph, this.#findsUnused);
   }
 
   #named(index: number): NamedIndex {

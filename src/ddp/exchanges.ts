@@ -1,0 +1,108 @@
+import type { ProcessGroup } from "../process-group/index.ts";
+import { SparseTensor } from "../tensor/index.ts";
+import type { Bucket } from "./bucket.ts";
+import { GradBucket } from "./grad-bucket.ts";
+import type { Gradient } from "./parameter.ts";
+import type { RegisteredHook } from "./registered-hook.ts";
+import { sumOfRows } from "./sparse-gradient.ts";
+
+/**
+ * The exchanges of one iteration after the other. They are issued in the order in which they are begun, even if some have
+ * to wait: for a hook that is not pipelined, or for the count of ranks by which gradients are divided.
+ */
+export class Exchanges {
+  group: ProcessGroup;
+  /** Exchanges buckets in place of the all-reduce. */
+  hook: RegisteredHook | undefined;
+  /** For parameters with sparse gradients, the rows that ranks may have in this iteration. */
+  sparseRows: ReadonlyMap<string, BigInt64Array> = new Map();
+  /** By how much gradients are divided; `undefined` while ranks are still counted. */
+  #divisor: number | undefined;
+  #counting: Promise<number> | undefined;
+  /** Settles when the exchanges that had to be deferred so far have ended, or have begun if they are pipelined. */
+  #chain: Promise<unknown> | undefined;
+  /** The comparison of used parameters. */
+  usedMap: PromiseLike<unknown> | undefined;
+
+  constructor(group: ProcessGroup) {
+    this.group = group;
+  }
+
+  /** Gradients are divided by a number that is still being counted; `undefined` for the world size. */
+  divideBy(count: Promise<number> | undefined): void {
+    this.#counting = count;
+  }
+
+  /** By how much gradients are divided on their way into buckets: not at all for a hook, `undefined` if that is not known. */
+  get divisor(): number | undefined {
+    if (this.hook !== undefined) return 1;
+    return this.#counting === undefined ? this.group.size : this.#divisor;
+  }
+
+  /** Begins the exchange of a bucket, or places it behind what must end first. */
+  begin(bucket: Bucket, count: number): void {
+    const { hook } = this;
+    if (this.#chain === undefined && this.divisor !== undefined) {
+      if (hook === undefined) {
+        bucket.exchange = this.#sumOf(bucket);
+        return;
+      }
+      if (hook.pipelined) {
+        bucket.exchange = handled(hook.call(this.gradBucket(bucket, count)));
+        return;
+      }
+    }
+    const run = async (): Promise<Gradient> => {
+      if (hook !== undefined) return hook.call(this.gradBucket(bucket, count));
+      this.#divisor ??= await this.#counting;
+      bucket.divide(this.#divisor ?? this.group.size);
+      return await this.#sumOf(bucket);
+    };
+    const exchange = this.#chain === undefined ? run() : this.#chain.then(run);
+    this.#chain = handled(exchange);
+    bucket.exchange = exchange;
+  }
+
+  /** Begins the comparison of used parameters: the sum of what ranks have used. */
+  beginUsedMap(map: Int32Array): void {
+    const run = () => this.group.allReduce(map);
+    this.usedMap = this.#chain === undefined ? run() : handled(this.#chain.then(run));
+  }
+
+  /** Exchanges a bucket by the hook, or without one by a sum. */
+  async run(bucket: GradBucket): Promise<Gradient> {
+    return this.hook === undefined ? await this.sum(bucket.buffer()) : this.hook.call(bucket);
+  }
+
+  /** Sums a tensor over all ranks. */
+  sum(buffer: Gradient): PromiseLike<Gradient> {
+    return buffer instanceof SparseTensor ? this.group.allReduce(buffer) : this.group.allReduce(buffer);
+  }
+
+  /** A bucket as hooks see it, one of `count`. */
+  gradBucket({ index, dtype, parameters, buffer }: Bucket, count: number): GradBucket {
+    return new GradBucket({ group: this.group, index, count, dtype, parameters, buffer });
+  }
+
+  /** Ends an iteration. */
+  reset(): void {
+    this.#divisor = undefined;
+    this.#counting = undefined;
+    this.#chain = undefined;
+    this.usedMap = undefined;
+    this.sparseRows = new Map();
+  }
+
+  #sumOf({ buffer, parameters }: Bucket): PromiseLike<Gradient> {
+    const [parameter] = parameters;
+    const rows = this.sparseRows.get(parameter?.name ?? "");
+    if (parameter === undefined || rows === undefined || !(buffer instanceof SparseTensor)) return this.sum(buffer);
+    return handled(sumOfRows(parameter, buffer, rows, (values) => this.group.allReduce(values)));
+  }
+}
+
+/** Marks a promise as handled: its failure is reported where it is awaited. */
+function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
+}

@@ -54,6 +54,11 @@ export class GradBucket {
     return this.#buffer;
   }
 
+  /** Number of elements of a dense bucket. */
+  get length(): number {
+    return this.#init.parameters.reduce((sum, each) => sum + each.length, 0);
+  }
+
   /** {@link buffer} of a bucket of dense gradients. @throws InvalidArgumentError for a sparse one. */
   dense(): TensorLike {
     if (!(this.#buffer instanceof SparseTensor)) return this.#buffer;
@@ -86,6 +91,14 @@ export class GradBucket {
   /** Whether it is the last one of an iteration. */
   isLast(): boolean {
     return this.#init.index === this.#init.count - 1;
+  }
+
+  /**
+   * The same bucket with its gradients in another dtype.
+   * @internal
+   */
+  withBuffer(buffer: TensorLike, dtype: DType): GradBucket {
+    return new GradBucket({ ...this.#init, buffer, dtype });
   }
 
   /**

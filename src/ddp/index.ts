@@ -11,9 +11,18 @@ export {
 } from "./distributed-data-parallel.ts";
 export { DistributedSampler, type DistributedSamplerOptions } from "./distributed-sampler.ts";
 export { GradBucket } from "./grad-bucket.ts";
+export { batchedPowerSGDHook } from "./hooks/batched-power-sgd-hook.ts";
 export { bf16CompressWrapper, fp16CompressWrapper } from "./hooks/compress-wrappers.ts";
 export { allReduceHook, bf16CompressHook, fp16CompressHook, type HookGroup, noopHook } from "./hooks/default-hooks.ts";
 export { hookThenOptimizer, type StepwiseOptimizer } from "./hooks/hook-then-optimizer.ts";
+export { powerSGDHook } from "./hooks/power-sgd-hook.ts";
+export type { SavedBucket } from "./hooks/power-sgd-memory.ts";
+export {
+  type CompressionStats,
+  type PowerSGDOptions,
+  PowerSGDState,
+  type SavedPowerSGDState,
+} from "./hooks/power-sgd-state.ts";
 export { Join, type Joinable, type JoinConfig, type JoinHook, type JoinOptions } from "./join.ts";
 export { type ConstructionData, Logger } from "./logger.ts";
 export { type Gradient, type ModelParameter, type ModelTensor, Parameter } from "./parameter.ts";

@@ -15,6 +15,8 @@ export { batchedPowerSGDHook } from "./hooks/batched-power-sgd-hook.ts";
 export { bf16CompressWrapper, fp16CompressWrapper } from "./hooks/compress-wrappers.ts";
 export { allReduceHook, bf16CompressHook, fp16CompressHook, type HookGroup, noopHook } from "./hooks/default-hooks.ts";
 export { hookThenOptimizer, type StepwiseOptimizer } from "./hooks/hook-then-optimizer.ts";
+export { PeriodicModelAverager, type PeriodicModelAveragerOptions } from "./hooks/periodic-model-averager.ts";
+export { type PostLocalSGDOptions, PostLocalSGDState, postLocalSGDHook } from "./hooks/post-local-sgd.ts";
 export { powerSGDHook } from "./hooks/power-sgd-hook.ts";
 export type { SavedBucket } from "./hooks/power-sgd-memory.ts";
 export {

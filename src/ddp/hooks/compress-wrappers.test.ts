@@ -1,8 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { InvalidArgumentError } from "../../errors/index.ts";
-import { viewTensor } from "../../tensor/index.ts";
+import { tensor, viewTensor } from "../../tensor/index.ts";
 import { localRanks } from "../../testing/index.ts";
 import { type CommHook, isPipelined } from "../comm-hook.ts";
+import { DistributedDataParallel } from "../distributed-data-parallel.ts";
 import { bf16CompressWrapper, fp16CompressWrapper } from "./compress-wrappers.ts";
 import { allReduceHook, bf16CompressHook, fp16CompressHook } from "./default-hooks.ts";
 import { noise, train } from "./fixtures/given-gradients.ts";
@@ -58,6 +59,18 @@ describe.each([
       wrapper(async (_, bucket) => new Float32Array(bucket.length)),
     );
     await expect(run).rejects.toThrow(new RegExp(`22 elements of ${dtype}, got 22 of float32`));
+  });
+
+  test("complex gradients are refused, by the hook of that dtype too", async () => {
+    for (const hook of [wrapper(allReduceHook), compressHook]) {
+      const run = localRanks(1, async () => {
+        const complex = () => tensor([1, 2], { dtype: "complex64" });
+        const model = await DistributedDataParallel.create({ parameters: [{ name: "phase", data: complex() }] });
+        model.registerCommHook(undefined, hook);
+        await model.step((pass) => pass.ready("phase", complex()));
+      });
+      await expect(run).rejects.toThrow(new RegExp(`of ${dtype}: it takes gradients of float32.*of complex64`));
+    }
   });
 
   test("several buckets may be in flight if the hook allows that", () => {

@@ -4,6 +4,7 @@ import { type CommHook, isPipelined, pipelined } from "../comm-hook.ts";
 import { copyElements } from "../elements.ts";
 import { type GradBucket, requireBuffer } from "../grad-bucket.ts";
 import { storageOf } from "../parameter.ts";
+import { realDTypeOf } from "./exchanged-floats.ts";
 
 /**
  * A hook that gives another hook the gradients in float16, and converts its result back:
@@ -29,6 +30,7 @@ export function bf16CompressWrapper<S>(hook: CommHook<S>): CommHook<S> {
 }
 
 async function compressed<S>(dtype: "float16" | "bfloat16", hook: CommHook<S>, state: S, bucket: GradBucket) {
+  realDTypeOf(`a wrapper of ${dtype}`, bucket);
   const buffer = bucket.dense();
   const values = storageOf(buffer, "buffer");
   const narrow = empty(dtype, bucket.length);

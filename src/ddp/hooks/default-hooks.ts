@@ -5,6 +5,7 @@ import { copyElements, divideElements, scaleElements } from "../elements.ts";
 import type { GradBucket } from "../grad-bucket.ts";
 import { type Gradient, storageOf } from "../parameter.ts";
 import { scaledSparse } from "../sparse-gradient.ts";
+import { realDTypeOf } from "./exchanged-floats.ts";
 
 /** State of hooks that need nothing but a group: by default that of the bucket. */
 export type HookGroup = ProcessGroup | null | undefined;
@@ -19,7 +20,7 @@ export const allReduceHook: CommHook<HookGroup> = pipelined(function allReduceHo
 
 /**
  * Averages a bucket as float16, which halves what is sent. Gradients that differ by more than a factor of 2^11 lose
- * precision, and those above 65504 become infinite. c10d: `fp16_compress_hook`.
+ * precision, and those above 65504 become infinite. Refuses sparse and complex gradients. c10d: `fp16_compress_hook`.
  */
 export const fp16CompressHook: CommHook<HookGroup> = pipelined(function fp16CompressHook(group, bucket) {
   return averagedAs("float16", group ?? bucket.group, bucket);
@@ -43,6 +44,7 @@ async function averaged(group: ProcessGroup, buffer: Gradient): Promise<Gradient
 }
 
 async function averagedAs(dtype: DType, group: ProcessGroup, bucket: GradBucket): Promise<Gradient> {
+  realDTypeOf(`a hook of ${dtype}`, bucket);
   const buffer = bucket.dense();
   const own = viewTensor(buffer);
   const values = storageOf(buffer, "buffer");

@@ -1,5 +1,6 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { files as backends } from "./code/backends.ts";
+import { files as commHooks } from "./code/comm-hooks.ts";
 import { files as containers } from "./code/containers.ts";
 import { files as control } from "./code/control.ts";
 import { files as ddp } from "./code/ddp.ts";
@@ -16,7 +17,7 @@ setDefaultTimeout(120_000);
 
 const pages = {
   ...{ backends, containers, control, ddp, hooks, testing, trace },
-  ...{ "wrap-a-backend": wrapABackend, "write-a-backend": writeABackend },
+  ...{ "comm-hooks": commHooks, "wrap-a-backend": wrapABackend, "write-a-backend": writeABackend },
 };
 
 test("the code of the pages compiles", async () => {

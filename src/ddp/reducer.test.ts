@@ -268,7 +268,7 @@ describe("Reducer", () => {
         [() => new Reducer(parameters, [[0, 1], [1]], [1, 1], group), "parameter b is in two buckets"],
         [
           () => new Reducer(parameters, [[0, 1, 2]], [1], group),
-          "Out of range variable index. There are parameters 0 to 1, got number 2",
+          "Out of range variable index. There are parameters 0 to 1, bucket 0 has 2",
         ],
         [
           () => new Reducer(parameters, [[0, 1]], [1], group, { bucketBytesCap: 0 }),

@@ -38,7 +38,7 @@ export async function broadcastCoalesced(
     );
   }
   const storages = tensors.map((tensor, i) => storageOf(tensor, `tensors[${i}]`));
-  const { buckets } = computeBucketAssignmentBySize(tensors, [bufferSize]);
+  const [buckets] = computeBucketAssignmentBySize(tensors, [bufferSize]);
   const inFlight: Flattened[] = [];
   const finish = async (): Promise<void> => {
     const { work, parts, dtype } = inFlight[0] as Flattened;

@@ -4,12 +4,12 @@ import type { Logger } from "./logger.ts";
 import { Parameter } from "./parameter.ts";
 
 /** Which tensors share a bucket. */
-export interface BucketAssignment {
+export type BucketAssignment = readonly [
   /** For each bucket, the indices of its tensors. */
-  readonly buckets: number[][];
+  buckets: number[][],
   /** For each bucket, the limit in bytes under which it was filled; 0 for that of a sparse gradient. */
-  readonly limits: number[];
-}
+  limits: number[],
+];
 
 /** Tensors that are being collected for one bucket. */
 interface Collected {
@@ -32,7 +32,7 @@ interface Collected {
  * @throws InvalidArgumentError for no tensors, sparse tensors, or lists of different lengths.
  *
  * ```ts
- * const { buckets } = computeBucketAssignmentBySize([weight1, bias1, weight2], [1024, 4096]);
+ * const [buckets, limits] = computeBucketAssignmentBySize([weight1, bias1, weight2], [1024, 4096]);
  * ```
  *
  * c10d: `_compute_bucket_assignment_by_size`.
@@ -84,7 +84,7 @@ function assign(
     if (rest.indices.length > 0) found.push({ indices: rest.indices, limit: limitOf(rest) });
   }
   if (indices.length === 0) found.sort((a, b) => Math.min(...a.indices) - Math.min(...b.indices));
-  return { buckets: found.map((each) => each.indices), limits: found.map(({ limit }) => limit) };
+  return [found.map((each) => each.indices), found.map(({ limit }) => limit)];
 }
 
 /** What may share a bucket has the same key. */

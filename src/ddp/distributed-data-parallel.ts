@@ -118,7 +118,7 @@ export class DistributedDataParallel implements Joinable {
     const buffers = broadcastBuffers ? (model.buffers ?? []) : [];
     const sizes = bucketSizes(options);
     const sparse = parameters.map((each) => each.sparse);
-    const { buckets, limits } = computeBucketAssignmentBySize(parameters, sizes.first, sparse);
+    const [buckets, limits] = computeBucketAssignmentBySize(parameters, sizes.first, sparse);
     this.group = group;
     // The parameters of the last layers get their gradients first.
     this.reducer = new Reducer(parameters, buckets.toReversed(), limits.toReversed(), group, {

@@ -236,7 +236,7 @@ export class Reducer {
     const { rebuildLimits, expectSparseGradients, smallLastBucket } = this.settings;
     const given = smallLastBucket ? order.toReversed() : order;
     const parameters = given.map((index) => this.parameters[index] as Parameter);
-    const { buckets, limits } = computeBucketAssignmentBySize(parameters, rebuildLimits, expectSparseGradients, given);
+    const [buckets, limits] = computeBucketAssignmentBySize(parameters, rebuildLimits, expectSparseGradients, given);
     if (smallLastBucket) {
       buckets.reverse();
       limits.reverse();

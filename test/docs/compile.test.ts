@@ -4,6 +4,7 @@ import { files as commHooks } from "./code/comm-hooks.ts";
 import { files as containers } from "./code/containers.ts";
 import { files as control } from "./code/control.ts";
 import { files as ddp } from "./code/ddp.ts";
+import { files as frameworks } from "./code/frameworks.ts";
 import { files as hooks } from "./code/hooks.ts";
 import { files as testing } from "./code/testing.ts";
 import { files as trace } from "./code/trace.ts";
@@ -16,7 +17,7 @@ setDefaultTimeout(120_000);
 // Compiles the code of all pages at once: most of the time is for the package that all import.
 
 const pages = {
-  ...{ backends, containers, control, ddp, hooks, testing, trace },
+  ...{ backends, containers, control, ddp, frameworks, hooks, testing, trace },
   ...{ "comm-hooks": commHooks, "wrap-a-backend": wrapABackend, "write-a-backend": writeABackend },
 };
 

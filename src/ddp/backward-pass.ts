@@ -1,7 +1,7 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
-import { SparseTensor, type TensorLike, type TensorStorage, viewTensor } from "../tensor/index.ts";
-import { addElements, isSameMemory } from "./elements.ts";
-import { type Gradient, type Parameter, storageOf } from "./parameter.ts";
+import { SparseTensor, type TensorLike, viewTensor } from "../tensor/index.ts";
+import { addElements, copyElements, isSameMemory } from "./elements.ts";
+import { type Gradient, type Parameter, storageOf, zerosLike } from "./parameter.ts";
 import type { Reducer } from "./reducer.ts";
 
 /** What the passes of one model share. */
@@ -9,7 +9,7 @@ export interface PassContext {
   readonly reducer: Reducer;
   readonly indexOf: (parameter: string | number) => number;
   /** Sums of the gradients of passes without synchronisation. */
-  readonly accumulated: Map<Parameter, TensorStorage>;
+  readonly accumulated: Map<Parameter, TensorLike>;
   readonly staticGraph: boolean;
 }
 
@@ -83,9 +83,7 @@ export class BackwardPass {
     if (this.#synchronises) {
       const { reducer, accumulated } = this.#context;
       // What earlier passes have accumulated for parameters that this one does not use.
-      for (const [parameter, sum] of accumulated) {
-        if (!this.#usesStaticCount) this.#hand(reducer.parameters.indexOf(parameter), parameter, sum);
-      }
+      for (const [parameter, sum] of accumulated) this.#hand(reducer.parameters.indexOf(parameter), parameter, sum);
       accumulated.clear();
       this.#phase = "finishing";
       try {
@@ -96,10 +94,6 @@ export class BackwardPass {
       }
     }
     this.#phase = "finished";
-  }
-
-  get #usesStaticCount(): boolean {
-    return this.#context.staticGraph;
   }
 
   #begin(): void {
@@ -115,48 +109,66 @@ export class BackwardPass {
   }
 
   #hand(index: number, parameter: Parameter, gradient: Gradient): void {
-    const { reducer, accumulated } = this.#context;
+    const { reducer, accumulated, staticGraph } = this.#context;
     const before = parameter.grad;
     const sum = accumulated.get(parameter);
-    if (before !== undefined && this.#context.staticGraph) parameter.grad = added(parameter, before, gradient);
-    else parameter.grad = sum === undefined || sum === gradient ? gradient : added(parameter, gradient, sum);
-    accumulated.delete(parameter);
+    parameter.grad = gradient;
+    if (staticGraph && before !== undefined) parameter.grad = this.#added(parameter, before, gradient);
+    else if (sum !== undefined && sum !== gradient) parameter.grad = this.#added(parameter, gradient, sum);
     try {
       reducer.autogradHook(index);
     } catch (error) {
       parameter.grad = before;
       throw error;
     }
+    accumulated.delete(parameter);
+  }
+
+  /** The sum of two gradients: in the first one, which is to hold the average anyway, or with bucket views in a copy. */
+  #added(parameter: Parameter, gradient: Gradient, term: Gradient): TensorLike {
+    const own = denseOf(parameter, gradient);
+    const other = denseOf(parameter, term);
+    if (isSameMemory(storageOf(own, parameter.name), storageOf(other, parameter.name))) return own;
+    const sum = this.#context.reducer.settings.gradientAsBucketView ? copyOf(parameter, own) : own;
+    add(parameter, sum, other);
+    return sum;
   }
 
   /** Adds a copy of a gradient to what will be exchanged in a later pass. */
   #accumulate(parameter: Parameter, gradient: Gradient): void {
     const { accumulated } = this.#context;
-    if (!ArrayBuffer.isView(gradient) && gradient instanceof SparseTensor) {
-      throw new InvalidArgumentError(`${parameter.name}: sparse gradients cannot be accumulated in noSync()`, {
-        argument: "gradient",
-      });
-    }
-    const { data, dtype, length } = viewTensor(gradient, `gradient of ${parameter.name}`);
-    if (data === undefined || dtype !== parameter.dtype || length !== parameter.length) {
-      throw new InvalidArgumentError(
-        `Expected a dense gradient of ${parameter.length} elements of ${parameter.dtype} for parameter ${parameter.name}, got ${length} of ${dtype}`,
-        { argument: "gradient" },
-      );
-    }
     const sum = accumulated.get(parameter);
-    if (sum === undefined) accumulated.set(parameter, data.slice());
-    else addElements(sum, data, dtype);
+    const term = denseOf(parameter, gradient);
+    if (sum === undefined) accumulated.set(parameter, copyOf(parameter, term));
+    else add(parameter, sum, term);
   }
 }
 
-/** Adds to a gradient in place. */
-function added(parameter: Parameter, gradient: Gradient, term: Gradient): Gradient {
-  if (gradient instanceof SparseTensor || term instanceof SparseTensor) {
-    throw new InvalidArgumentError(`${parameter.name}: sparse gradients cannot be added up`, { argument: "gradient" });
+function copyOf(parameter: Parameter, gradient: TensorLike): TensorLike {
+  const copy = zerosLike(parameter);
+  const { dtype, name } = parameter;
+  copyElements(storageOf(copy, name), dtype, storageOf(gradient, name), dtype);
+  return copy;
+}
+
+function add({ dtype, name }: Parameter, sum: TensorLike, term: TensorLike): void {
+  addElements(storageOf(sum, name), storageOf(term, name), dtype);
+}
+
+/** @throws InvalidArgumentError unless a gradient is a dense one of a parameter. */
+function denseOf({ name, dtype, length }: Parameter, gradient: Gradient): TensorLike {
+  if (!ArrayBuffer.isView(gradient) && gradient instanceof SparseTensor) {
+    throw new InvalidArgumentError(
+      `${name}: sparse gradients cannot be added up, so each needs an iteration of its own`,
+      {
+        argument: "gradient",
+      },
+    );
   }
-  const sum = storageOf(gradient, `gradient of ${parameter.name}`);
-  const other = storageOf(term as TensorLike, `gradient of ${parameter.name}`);
-  if (!isSameMemory(sum, other)) addElements(sum, other, parameter.dtype);
-  return gradient;
+  const view = viewTensor(gradient, `gradient of ${name}`);
+  if (view.data !== undefined && view.dtype === dtype && view.length === length) return gradient;
+  throw new InvalidArgumentError(
+    `Expected a dense gradient of ${length} elements of ${dtype} for parameter ${name}, got ${view.length} elements of ${view.dtype}`,
+    { argument: "gradient" },
+  );
 }

@@ -159,14 +159,40 @@ describe("DistributedDataParallel", () => {
     });
   });
 
-  test("a parameter that is used twice in a static graph", async () => {
+  test("noSync() of dtypes that no TypedArray has; a gradient of the wrong length loses nothing", async () => {
     await localRanks(2, async ({ rank }) => {
-      const ddp = await DistributedDataParallel.create(model(), { staticGraph: true });
-      for (let i = 0; i < 3; i++) {
+      for (const gradientAsBucketView of [false, true]) {
+        const half = (...values: number[]) => dist.tensor(values, { dtype: "bfloat16" });
+        const parameters = [{ name: "half", data: half(0, 0) }];
+        const ddp = await DistributedDataParallel.create({ parameters }, { gradientAsBucketView });
+        expect(ddp.requiresGradSync).toBe(true);
+        for (const value of [1, 2]) {
+          await ddp.noSync(async () => {
+            expect(ddp.requiresGradSync).toBe(false);
+            await ddp.step((pass) => pass.ready("half", half(value, rank)));
+          });
+        }
+        const given = half(10, 0);
         await ddp.step((pass) => {
-          pass.ready("weight", floats(rank, 0, 0));
+          expect(() => pass.ready("half", half(1))).toThrow("got 1 elements of bfloat16");
+          pass.ready("half", given);
+        });
+        expect((ddp.gradient("half") as dist.Tensor).toNumbers()).toEqual([13, 1]);
+        expect(given.toNumbers()).toEqual(gradientAsBucketView ? [10, 0] : [13, 1]);
+      }
+    });
+  });
+
+  test.each([false, true])("a parameter that is used twice in a static graph; as views: %p", async (views) => {
+    await localRanks(2, async ({ rank }) => {
+      const ddp = await DistributedDataParallel.create(model(), { staticGraph: true, gradientAsBucketView: views });
+      for (let i = 0; i < 3; i++) {
+        const first = floats(rank, 0, 0);
+        await ddp.step((pass) => {
+          pass.ready("weight", first);
           pass.ready("weight", floats(0, 1, 0));
         });
+        expect(numbers(first)).toEqual(views ? [rank, 0, 0] : [0.5, 1, 0]);
         expect(numbers(ddp.gradient("weight"))).toEqual([0.5, 1, 0]);
         expect(ddp.gradient("bias")).toBeUndefined();
       }

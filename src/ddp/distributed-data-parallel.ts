@@ -1,7 +1,7 @@
 import { currentContext } from "../distributed/dist-context.ts";
 import { addToError, DistError, describe, InvalidArgumentError } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import type { TensorLike, TensorStorage } from "../tensor/index.ts";
+import type { TensorLike } from "../tensor/index.ts";
 import { BackwardPass, type PassContext } from "./backward-pass.ts";
 import { broadcastCoalesced } from "./broadcast-coalesced.ts";
 import { computeBucketAssignmentBySize } from "./bucket-assignment.ts";
@@ -141,7 +141,7 @@ export class DistributedDataParallel implements Joinable {
     this.#context = {
       reducer: this.reducer,
       indexOf: (parameter) => this.#indexOf(parameter),
-      accumulated: new Map<Parameter, TensorStorage>(),
+      accumulated: new Map<Parameter, TensorLike>(),
       staticGraph,
     };
   }
@@ -149,6 +149,11 @@ export class DistributedDataParallel implements Joinable {
   /** The trained parameters, in the order of the model. */
   get parameters(): readonly Parameter[] {
     return this.reducer.parameters;
+  }
+
+  /** Whether the gradients of this iteration are exchanged: `false` in {@link noSync}. c10d: `require_backward_grad_sync`. */
+  get requiresGradSync(): boolean {
+    return this.#synchronises;
   }
 
   /**

@@ -102,13 +102,12 @@ export class JaxDataParallel<Params> {
   async average<Grads>(grads: Grads): Promise<Grads> {
     const leaves = this.#matched(grads);
     const { ddp } = this;
-    const { iterations } = ddp.reducer;
-    await ddp.forward();
-    if (ddp.reducer.iterations === iterations) {
+    if (!ddp.requiresGradSync) {
       throw new InvalidArgumentError("average() must not be called in noSync(): add gradients up by jax.numpy", {
         argument: "grads",
       });
     }
+    await ddp.forward();
     const pass = ddp.backward();
     const places = leaves.map(placeOf);
     // Buckets begin with the last layers; while one is exchanged, the next arrays are computed and read.

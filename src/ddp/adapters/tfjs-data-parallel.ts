@@ -81,8 +81,6 @@ export class TensorFlowDataParallel<TF extends TensorFlow> {
   readonly variables: readonly TensorFlowVariable[];
   readonly #tf: TF;
   readonly #givesViews: boolean;
-  /** Whether gradients of iterations without synchronization have been added up. */
-  #hasAccumulated = false;
 
   /** @internal */
   constructor(
@@ -111,14 +109,11 @@ export class TensorFlowDataParallel<TF extends TensorFlow> {
     const tf = this.#tf;
     requireReadableBackend(tf);
     const { ddp } = this;
-    const { iterations } = ddp.reducer;
+    const synchronises = ddp.requiresGradSync;
     await ddp.forward();
-    // Iterations in noSync() are not counted.
-    const synchronises = ddp.reducer.iterations > iterations;
     const { value, grads } = tf.variableGrads(f, [...this.variables] as never);
     try {
       const finished = this.#give(grads);
-      this.#hasAccumulated = !synchronises;
       await finished;
       return { value, grads: synchronises ? this.#averages() : {} } as GradientsOf<TF>;
     } catch (error) {
@@ -177,9 +172,8 @@ export class TensorFlowDataParallel<TF extends TensorFlow> {
       for (const { name } of this.variables.toReversed()) {
         const gradient = grads[name];
         if (gradient === undefined) continue;
-        const values = peek(this.#tf, gradient);
-        // Two gradients may be one array, and what earlier iterations have added up is added in place.
-        pass.ready(name, this.#hasAccumulated ? values.slice() : values.subarray());
+        // Two gradients may be one array.
+        pass.ready(name, peek(this.#tf, gradient).subarray());
       }
       return pass.finish();
     } finally {

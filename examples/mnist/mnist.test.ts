@@ -1,13 +1,15 @@
 import { describe, expect, test } from "bun:test";
+import { DistributedDataParallel, type IterationTimes } from "bun-c10d/ddp";
+import { LocalRanksError, localRanks } from "bun-c10d/testing";
 import { type ChartData, renderChart } from "./chart.ts";
 import { CLASSES, type Digits, epochOrder, loadDigits, PIXELS, shardOf, splitDigits } from "./dataset.ts";
+import { EpochTime } from "./epoch-time.ts";
 import { Mlp } from "./mlp.ts";
 import { parseOptions } from "./options.ts";
-import { alone, type Peers } from "./peers.ts";
 import { Random } from "./random.ts";
 import { Sgd } from "./sgd.ts";
-import { Trainer } from "./trainer.ts";
-import { checkAccuracy, checkAgainstOneRank, checkIdentical, largestDifference } from "./verify.ts";
+import { newMlp, Trainer } from "./trainer.ts";
+import { checkAccuracy, checkAgainstOneRank, checkIdentical, largestDifference, trainAlone } from "./verify.ts";
 
 const digits = await loadDigits();
 
@@ -63,114 +65,187 @@ describe("digits", () => {
 
 describe("mlp", () => {
   test("gradients agree with finite differences", () => {
-    const mlp = new Mlp({ inputs: 9, hidden: 5, outputs: 4 });
+    const mlp = new Mlp(9, 5, 4, 11);
     const { images, indices } = smallBatch(6, 9, 4);
-    const parameters = mlp.initialParameters(11);
-    const gradients = new Float32Array(mlp.parameterCount);
-    mlp.gradient(parameters, gradients, images, indices, 1);
+    const { gradients } = gradientsOf(mlp, images, indices, 1);
+    expect(gradients.map(({ length }) => length)).toEqual([45, 5, 20, 4]);
 
     const random = new Random(5);
     let largest = 0;
-    for (const [index, gradient] of gradients.entries()) {
-      const original = parameters[index] ?? Number.NaN;
-      const lossAt = (value: number) => {
-        parameters[index] = value;
-        return { at: parameters[index] ?? Number.NaN, loss: mlp.evaluate(parameters, images, indices).loss };
-      };
-      const step = 1e-3 * (1 + random.uniform());
-      const above = lossAt(original + step);
-      const below = lossAt(original - step);
-      parameters[index] = original;
-      const slope = (above.loss - below.loss) / (above.at - below.at);
-      largest = Math.max(largest, Math.abs(gradient));
-      expect(Math.abs(gradient - slope)).toBeLessThan(1e-5);
+    for (const [place, { data }] of mlp.parameters.entries()) {
+      for (const [index, original] of data.entries()) {
+        const gradient = gradients[place]?.[index] ?? Number.NaN;
+        const lossAt = (value: number) => {
+          data[index] = value;
+          return { at: data[index] ?? Number.NaN, loss: mlp.evaluate(images, indices).loss };
+        };
+        const step = 1e-3 * (1 + random.uniform());
+        const above = lossAt(original + step);
+        const below = lossAt(original - step);
+        data[index] = original;
+        const slope = (above.loss - below.loss) / (above.at - below.at);
+        largest = Math.max(largest, Math.abs(gradient));
+        expect(Math.abs(gradient - slope)).toBeLessThan(1e-5);
+      }
     }
     expect(largest).toBeGreaterThan(0.1);
   });
 
-  test.each([2, 3, 4])("gradients of %d shards average to the whole batch's", (worldSize) => {
-    const mlp = new Mlp({ inputs: PIXELS, hidden: 16, outputs: CLASSES });
-    const parameters = mlp.initialParameters(2);
-    const batch = epochOrder(digits.labels.length, 1, 0).subarray(0, 50);
-    const whole = new Float32Array(mlp.parameterCount);
-    const wholeResult = mlp.gradient(parameters, whole, digits, batch, 1 / batch.length);
-
-    const average = new Float32Array(mlp.parameterCount);
-    const sums = { loss: 0, correct: 0 };
-    for (let rank = 0; rank < worldSize; rank++) {
-      const part = new Float32Array(mlp.parameterCount);
-      const shard = shardOf(batch, rank, worldSize);
-      const result = mlp.gradient(parameters, part, digits, shard, worldSize / batch.length);
-      for (const [index, value] of part.entries()) average[index] = (average[index] ?? 0) + value / worldSize;
-      sums.loss += result.loss;
-      sums.correct += result.correct;
-    }
-    expect(whole.some((value) => Math.abs(value) > 1e-2)).toBe(true);
-    expect(largestDifference(average, whole)).toBeLessThan(1e-5);
-    expect(sums.correct).toBe(wholeResult.correct);
-    expect(sums.loss).toBeCloseTo(wholeResult.loss, 8);
+  test("each gradient is complete when it is given, the last layer's first", () => {
+    const mlp = new Mlp(9, 5, 4, 11);
+    const { images, indices } = smallBatch(6, 9, 4);
+    const given: { name: string; copy: Float32Array; gradient: Float32Array }[] = [];
+    gradientsOf(mlp, images, indices, 1, (name, gradient) => given.push({ name, copy: gradient.slice(), gradient }));
+    expect(given.map(({ name }) => name)).toEqual(["b2", "w2", "b1", "w1"]);
+    for (const { copy, gradient } of given) expect(copy).toEqual(gradient);
   });
 
-  test("evaluate and gradient compute the same loss and hits", () => {
-    const mlp = new Mlp({ inputs: PIXELS, hidden: 8, outputs: CLASSES });
-    const parameters = mlp.initialParameters(3);
+  test.each([2, 3, 4])("gradients of %d shards average to the whole batch's", (worldSize) => {
+    const mlp = new Mlp(PIXELS, 16, CLASSES, 2);
+    const batch = epochOrder(digits.labels.length, 1, 0).subarray(0, 50);
+    const whole = gradientsOf(mlp, digits, batch, 1 / batch.length);
+
+    const average = whole.gradients.map(({ length }) => new Float32Array(length));
+    const sums = { loss: 0, correct: 0 };
+    for (let rank = 0; rank < worldSize; rank++) {
+      const part = gradientsOf(mlp, digits, shardOf(batch, rank, worldSize), worldSize / batch.length);
+      for (const [place, sum] of average.entries()) {
+        for (const [index, value] of sum.entries()) {
+          sum[index] = value + (part.gradients[place]?.[index] ?? Number.NaN) / worldSize;
+        }
+      }
+      sums.loss += part.result.loss;
+      sums.correct += part.result.correct;
+    }
+    for (const [place, gradient] of whole.gradients.entries()) {
+      expect(gradient.some((value) => Math.abs(value) > 1e-2)).toBe(true);
+      expect(largestDifference(average[place] ?? new Float32Array(), gradient)).toBeLessThan(1e-5);
+    }
+    expect(sums.correct).toBe(whole.result.correct);
+    expect(sums.loss).toBeCloseTo(whole.result.loss, 8);
+  });
+
+  test("evaluate and backward compute the same loss and hits", () => {
+    const mlp = new Mlp(PIXELS, 8, CLASSES, 3);
     const indices = epochOrder(digits.labels.length, 4, 0).subarray(0, 200);
-    const seen = mlp.gradient(parameters, new Float32Array(mlp.parameterCount), digits, indices, 1);
-    expect(mlp.evaluate(parameters, digits, indices)).toEqual(seen);
+    expect(mlp.evaluate(digits, indices)).toEqual(gradientsOf(mlp, digits, indices, 1).result);
   });
 
   test("momentum steps as computed by hand", () => {
-    const parameters = Float32Array.of(1, -1);
-    const sgd = new Sgd(2, 0.5);
-    sgd.step(parameters, Float32Array.of(2, 4), 0.25);
-    expect([...parameters]).toEqual([0.5, -2]);
-    sgd.step(parameters, Float32Array.of(1, 0), 0.25);
-    expect([...parameters]).toEqual([0, -2.5]);
+    const parameters = [
+      { name: "a", data: Float32Array.of(1) },
+      { name: "b", data: Float32Array.of(-1) },
+    ];
+    const sgd = new Sgd(parameters, 0.5);
+    const stepBy = (gradients: Readonly<Record<string, number>>) =>
+      sgd.step((name) => Float32Array.of(gradients[name] ?? Number.NaN), 0.25);
+    stepBy({ a: 2, b: 4 });
+    expect(parameters.map(({ data }) => data[0])).toEqual([0.5, -2]);
+    stepBy({ a: 1, b: 0 });
+    expect(parameters.map(({ data }) => data[0])).toEqual([0, -2.5]);
   });
 });
 
 describe("data-parallel training", () => {
-  const options = { epochs: 3, batch: 50, learningRate: 0.1, seed: 1, hidden: 16 };
+  const options = { epochs: 3, batch: 50, learningRate: 0.1, seed: 1, hidden: 32 };
   const { train: some } = splitDigits(digits, 9_200, 1);
+  const bucketCapMb = 1 / 1024;
 
   test("three ranks learn, keep identical weights and get the same result as one rank", async () => {
-    const outcomes = await Promise.all(
-      joinedPeers(3).map(async (peers) => {
-        const trainer = new Trainer(peers, some, options);
-        const before = await trainer.evaluate(some);
-        for (let epoch = 0; epoch < options.epochs; epoch++) await trainer.runEpoch(epoch);
-        await checkIdentical(peers, trainer.parameters);
-        const difference = await checkAgainstOneRank(peers, some, options, trainer.parameters);
-        return { before, after: await trainer.evaluate(some), difference };
-      }),
-    );
+    const outcomes = await localRanks(3, async ({ group }) => {
+      const mlp = newMlp(options);
+      const ddp = await DistributedDataParallel.create(mlp, { gradientAsBucketView: true, bucketCapMb });
+      const trainer = new Trainer(mlp, ddp, some, options, group);
+      const before = await trainer.evaluate(some);
+      const epochs = [];
+      for (let epoch = 0; epoch < options.epochs; epoch++) epochs.push(await trainer.runEpoch(epoch));
+      await checkIdentical(group, mlp.weights());
+      const difference = await checkAgainstOneRank(group, some, options, mlp.weights());
+      return { before, epochs, after: await trainer.evaluate(some), difference };
+    });
     const [first] = outcomes;
     for (const outcome of outcomes) expect(outcome).toEqual(first as typeof outcome);
     expect(first?.before.accuracy).toBeLessThan(0.3);
     expect(first?.after.accuracy).toBeGreaterThan(0.8);
     expect(first?.difference).toBeGreaterThan(0);
     expect(first?.difference).toBeLessThan(1e-5);
+    for (const { loss, stepLosses } of first?.epochs ?? []) {
+      expect(stepLosses).toHaveLength(16);
+      expect(stepLosses.reduce((sum, each) => sum + each) / 16).toBeCloseTo(loss, 10);
+    }
+  });
+
+  test("each layer has a bucket of its own from the second step on", async () => {
+    const seen = await localRanks(2, async ({ group }) => {
+      const mlp = newMlp(options);
+      const ddp = await DistributedDataParallel.create(mlp, { gradientAsBucketView: true, bucketCapMb });
+      await new Trainer(mlp, ddp, some, options, group).runEpoch(0);
+      return ddp.reducer.bucketIndices.map((bucket) => bucket.map((index) => ddp.parameters[index]?.name));
+    });
+    const layers = [
+      ["b2", "w2"],
+      ["b1", "w1"],
+    ];
+    expect(seen).toEqual([layers, layers]);
   });
 
   test("every rank detects a rank with one different bit", async () => {
     const parameters = (rank: number) => Float32Array.of(1, rank === 1 ? 2 + 2 ** -22 : 2, 3);
-    const checks = joinedPeers(3).map((peers) => checkIdentical(peers, parameters(peers.rank)));
-    const results = await Promise.allSettled(checks);
-    expect(results.map(({ status }) => status)).toEqual(["rejected", "rejected", "rejected"]);
-    await expect(checks[0]).rejects.toThrow("1 of 3 parameters differ between the 3 ranks");
+    const checks = localRanks(3, ({ group, rank }) => checkIdentical(group, parameters(rank)));
+    const error = await checks.catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(LocalRanksError);
+    const { failures } = error as LocalRanksError;
+    expect(failures.map(({ rank }) => rank).sort()).toEqual([0, 1, 2]);
+    for (const failure of failures) {
+      expect(String(failure.error)).toContain("1 of 3 parameters differ between the 3 ranks");
+    }
   });
 
   test("weights that one rank would not have reached are detected, even NaN", async () => {
-    const trainer = new Trainer(alone, some, { ...options, epochs: 1 });
-    await trainer.runEpoch(0);
+    const short = { ...options, epochs: 1 };
+    const reached = await trainAlone(some, short);
     const check = (change: number) => {
-      const parameters = trainer.parameters.slice();
+      const parameters = reached.slice();
       parameters[7] = (parameters[7] ?? 0) + change;
-      return checkAgainstOneRank(alone, some, { ...options, epochs: 1 }, parameters);
+      return localRanks(1, ({ group }) => checkAgainstOneRank(group, some, short, parameters));
     };
-    expect(await check(0)).toBe(0);
+    expect(await check(0)).toEqual([0]);
     await expect(check(2e-4)).rejects.toThrow("differs by 2.00e-4");
     await expect(check(Number.NaN)).rejects.toThrow("differs by Infinity");
+  });
+
+  test("the parts of an epoch's time add up: hidden and waited to communication, with computing to all steps", async () => {
+    const times = await localRanks(2, async ({ group }) => {
+      const mlp = newMlp(options);
+      const ddp = await DistributedDataParallel.create(mlp, { gradientAsBucketView: true, bucketCapMb });
+      const trainer = new Trainer(mlp, ddp, some, options, group);
+      const steps: IterationTimes[] = [];
+      const began = performance.now();
+      const time = new EpochTime();
+      let ended = began;
+      await trainer.runEpoch(0, () => {
+        steps.push(ddp.reducer.timer.times);
+        time.add(ddp.reducer.timer.times);
+        ended = performance.now();
+      });
+      return { time, steps, elapsedMs: ended - began };
+    });
+    for (const { time, steps, elapsedMs } of times) {
+      expect(steps).toHaveLength(16);
+      for (const { overlap, waited, backwardCompute, backwardComm } of steps) {
+        expect(Math.min(overlap, waited)).toBeGreaterThan(0);
+        // Each is rounded to a nanosecond.
+        expect(Math.abs(overlap + waited - backwardComm)).toBeLessThanOrEqual(2);
+        expect(overlap).toBeLessThanOrEqual(backwardCompute);
+      }
+      const communicationMs = steps.reduce((sum, step) => sum + step.backwardComm, 0) / 1e6;
+      expect(time.hiddenMs + time.waitedMs).toBeCloseTo(communicationMs, 3);
+      expect(time.computeMs).toBeGreaterThan(0);
+      expect(time.computeMs + time.hiddenMs + time.waitedMs).toBeCloseTo(time.totalMs, 6);
+      expect(time.totalMs).toBeLessThanOrEqual(elapsedMs);
+      const measured = steps.map((step) => step.forwardCompute + step.backwardCompute + step.waited);
+      expect(time.totalMs).toBeGreaterThanOrEqual(measured.reduce((sum, ns) => sum + ns) / 1e6);
+    }
   });
 
   test("too low an accuracy fails the job", () => {
@@ -182,18 +257,15 @@ describe("data-parallel training", () => {
 
 describe("chart", () => {
   const epoch = {
-    trainLoss: 0.5,
-    testLoss: 0.6,
-    trainAccuracy: 0.9,
-    testAccuracy: 0.88,
-    computeMs: 90,
-    communicationMs: 10,
+    train: { loss: 0.5, accuracy: 0.9 },
+    test: { loss: 0.6, accuracy: 0.88 },
+    time: { computeMs: 80, hiddenMs: 12, waitedMs: 8, totalMs: 100 },
   };
   const data: ChartData = {
     title: "Loss & <accuracy>",
     subtitle: "2 ranks",
     stepLosses: [2.3, 1.1, 0.7, 0.55],
-    epochs: [epoch, { ...epoch, trainLoss: 0.3, testAccuracy: 0.945 }],
+    epochs: [epoch, { ...epoch, train: { loss: 0.3, accuracy: 0.9 }, test: { loss: 0.6, accuracy: 0.945 } }],
   };
 
   test("is well-formed, with axes, legend and every point", () => {
@@ -202,7 +274,18 @@ describe("chart", () => {
     expect(svg).toContain("Loss &#38; &#60;accuracy&#62;");
     expect(svg.match(/<circle/g)).toHaveLength(8);
     expect(svg.match(/<polyline/g)).toHaveLength(5);
-    for (const word of ["train", "test", "compute", "communication, with waiting", "epoch", "94.5 %"]) {
+    const heights = Array.from(svg.matchAll(/<rect [^>]*height="([0-9.]+)" fill=/g), ([, height]) => Number(height));
+    // The background, then the columns; the legend's squares have round corners.
+    expect(heights.slice(1)).toEqual([96, 14.4, 9.6, 96, 14.4, 9.6]);
+    for (const word of [
+      "train",
+      "test",
+      "compute",
+      "communication, hidden",
+      "communication, waited for",
+      "epoch",
+      "94.5 %",
+    ]) {
       expect(svg).toContain(`>${word}</text>`);
     }
   });
@@ -210,7 +293,11 @@ describe("chart", () => {
   test("is also well-formed for one epoch, for none, and for a training that diverged", () => {
     expectWellFormed(renderChart({ ...data, epochs: [epoch], stepLosses: [1] }));
     expectWellFormed(renderChart({ ...data, epochs: [], stepLosses: [] }));
-    const lost = { ...epoch, trainLoss: Number.NaN, testLoss: Number.POSITIVE_INFINITY };
+    const lost = {
+      ...epoch,
+      train: { loss: Number.NaN, accuracy: 0.1 },
+      test: { loss: Number.POSITIVE_INFINITY, accuracy: 0.1 },
+    };
     expectWellFormed(renderChart({ ...data, epochs: [epoch, lost], stepLosses: [1, 2, Number.NaN, Number.NaN] }));
   });
 });
@@ -236,31 +323,19 @@ describe("options", () => {
   });
 });
 
-/** Ranks in one process: a reduction completes when the last of them has called it, in the order of the calls. */
-function joinedPeers(worldSize: number): Peers[] {
-  type Values = Float32Array | Float64Array | Int32Array;
-  let waiting: { values: Values; done: () => void }[] = [];
-  const reduce = (values: Values, combine: (column: number[]) => number) =>
-    new Promise<void>((done) => {
-      waiting.push({ values, done });
-      if (waiting.length < worldSize) return;
-      const all = waiting;
-      waiting = [];
-      for (let i = 0; i < values.length; i++) {
-        const combined = combine(all.map((peer) => peer.values[i] ?? Number.NaN));
-        for (const peer of all) peer.values[i] = combined;
-      }
-      for (const peer of all) peer.done();
-    });
-  const total = (column: number[]) => column.reduce((sum, value) => sum + value, 0);
-  return Array.from({ length: worldSize }, (_, rank) => ({
-    rank,
-    worldSize,
-    average: (values) => reduce(values, (column) => total(column) / worldSize),
-    sum: (values) => reduce(values, total),
-    min: (values) => reduce(values, (column) => Math.min(...column)),
-    max: (values) => reduce(values, (column) => Math.max(...column)),
-  }));
+/** The gradients in the order of the parameters. */
+function gradientsOf(
+  mlp: Mlp,
+  images: Digits,
+  indices: Uint32Array,
+  scale: number,
+  ready: (name: string, gradient: Float32Array) => void = () => {},
+) {
+  // Not zeros, so that a pass that does not clear them is noticed.
+  const buffers = new Map(mlp.parameters.map(({ name, data }) => [name, new Float32Array(data.length).fill(9)]));
+  const gradientBuffer = (name: string) => buffers.get(name);
+  const result = mlp.backward(images, indices, scale, { gradientBuffer }, { ready });
+  return { result, gradients: [...buffers.values()] };
 }
 
 function smallBatch(count: number, inputs: number, classes: number): { images: Digits; indices: Uint32Array } {

@@ -1,5 +1,6 @@
 import { Presets, SingleBar } from "cli-progress";
-import type { EpochResult, Score } from "./trainer.ts";
+import type { EpochTime } from "./epoch-time.ts";
+import type { Score } from "./trainer.ts";
 import { percent } from "./verify.ts";
 
 const BAR_SIZE = 20;
@@ -37,14 +38,14 @@ export class Progress {
     this.#bar?.update(step, { loss: loss.toFixed(3) });
   }
 
-  end(epoch: number, trained: EpochResult, test: Score): void {
+  end(epoch: number, trained: Score, test: Score, time: EpochTime): void {
     this[Symbol.dispose]();
     const done = Math.round(((epoch + 1) / this.#epochs) * BAR_SIZE);
     const line = [
       `${this.#title(epoch)} ${"█".repeat(done)}${"░".repeat(BAR_SIZE - done)}`,
       `train loss ${trained.loss.toFixed(3)}, ${percent(trained.accuracy)} right`,
       `test loss ${test.loss.toFixed(3)}, ${percent(test.accuracy)} right`,
-      `compute ${trained.computeMs.toFixed(0)} ms, communication ${trained.communicationMs.toFixed(0)} ms`,
+      `compute ${time.computeMs.toFixed(0)} ms, communication ${time.hiddenMs.toFixed(0)} ms hidden, ${time.waitedMs.toFixed(0)} ms waited for`,
     ].join(" · ");
     this.#stream.write(`${line}\n`);
   }

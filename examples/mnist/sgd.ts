@@ -1,20 +1,23 @@
-/** Stochastic gradient descent with momentum over one flat parameter array, as PyTorch's `SGD` computes it. */
-export class Sgd {
-  readonly momentum: number;
-  readonly #velocity: Float32Array;
+import type { NamedParameter } from "./dense.ts";
 
-  constructor(parameterCount: number, momentum: number) {
-    this.momentum = momentum;
-    this.#velocity = new Float32Array(parameterCount);
+/** Stochastic gradient descent with momentum, as PyTorch's `SGD` computes it. */
+export class Sgd {
+  readonly #momentum: number;
+  readonly #moving: readonly (NamedParameter & { readonly velocity: Float32Array })[];
+
+  constructor(parameters: readonly NamedParameter[], momentum: number) {
+    this.#momentum = momentum;
+    this.#moving = parameters.map((each) => ({ ...each, velocity: new Float32Array(each.data.length) }));
   }
 
-  step(parameters: Float32Array, gradients: Float32Array, learningRate: number): void {
-    const velocity = this.#velocity;
-    const momentum = this.momentum;
-    for (let i = 0; i < velocity.length; i++) {
-      const moved = Math.fround(momentum * (velocity[i] as number) + (gradients[i] as number));
-      velocity[i] = moved;
-      parameters[i] = (parameters[i] as number) - learningRate * moved;
+  step(gradientOf: (name: string) => Float32Array, learningRate: number): void {
+    for (const { name, data, velocity } of this.#moving) {
+      const gradient = gradientOf(name);
+      for (let i = 0; i < velocity.length; i++) {
+        const moved = Math.fround(this.#momentum * (velocity[i] as number) + (gradient[i] as number));
+        velocity[i] = moved;
+        data[i] = (data[i] as number) - learningRate * moved;
+      }
     }
   }
 }

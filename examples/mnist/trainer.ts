@@ -1,7 +1,7 @@
-import * as dist from "bun-c10d";
+import type { ProcessGroup } from "bun-c10d";
 import { CLASSES, type Digits, epochOrder, PIXELS, shardOf } from "./dataset.ts";
+import type { GradientBuffers, Gradients } from "./dense.ts";
 import { Mlp } from "./mlp.ts";
-import type { Peers } from "./peers.ts";
 import { Sgd } from "./sgd.ts";
 
 export interface TrainingOptions {
@@ -22,98 +22,91 @@ export interface Score {
   readonly accuracy: number;
 }
 
-export interface EpochResult extends Score {
+export interface EpochScore extends Score {
   /** Loss of each global batch, before its step. */
   readonly stepLosses: readonly number[];
-  /** Time of this rank in gradients and parameter updates. */
-  readonly computeMs: number;
-  /** Time of this rank in all-reduce, including waiting for slower ranks. */
-  readonly communicationMs: number;
+}
+
+/** The part of `DistributedDataParallel` that training needs: a step replaces gradients by their averages over all ranks. */
+export interface Replica extends GradientBuffers {
+  step<T>(body: (pass: Gradients) => T): Promise<T>;
 }
 
 const MOMENTUM = 0.9;
 
-/**
- * Data-parallel training: each rank computes the gradient of its shard of a batch, and all ranks step by the average.
- */
-export class Trainer {
-  readonly parameters: Float32Array;
-  readonly stepsPerEpoch: number;
+/** The network for the digits, with initial weights that depend only on the seed. */
+export function newMlp({ hidden, seed }: TrainingOptions): Mlp {
+  return new Mlp(PIXELS, hidden, CLASSES, seed);
+}
 
-  readonly #peers: Peers;
+/** Data-parallel training: each rank computes the gradients of its shard of a batch, and all step by the average. */
+export class Trainer {
+  readonly stepsPerEpoch: number;
+  readonly #mlp: Mlp;
+  readonly #replica: Replica;
   readonly #digits: Digits;
   readonly #options: TrainingOptions;
-  readonly #mlp: Mlp;
+  readonly #group: ProcessGroup | undefined;
   readonly #sgd: Sgd;
-  /** The data of an all-reduce: the gradients, then the loss and the hits of the batch. */
-  readonly #wire: Float32Array;
-  readonly #gradients: Float32Array;
 
-  constructor(peers: Peers, digits: Digits, options: TrainingOptions) {
-    this.#peers = peers;
+  /** @param group The ranks that share each batch; without one, this process trains alone. */
+  constructor(mlp: Mlp, replica: Replica, digits: Digits, options: TrainingOptions, group?: ProcessGroup) {
+    this.#mlp = mlp;
+    this.#replica = replica;
     this.#digits = digits;
     this.#options = options;
-    this.#mlp = new Mlp({ inputs: PIXELS, hidden: options.hidden, outputs: CLASSES });
-    const count = this.#mlp.parameterCount;
-    this.#sgd = new Sgd(count, MOMENTUM);
-    this.#wire = dist.empty("float32", count + 2);
-    this.#gradients = this.#wire.subarray(0, count);
-    this.parameters = this.#mlp.initialParameters(options.seed);
+    this.#group = group;
+    this.#sgd = new Sgd(mlp.parameters, MOMENTUM);
     this.stepsPerEpoch = Math.ceil(digits.labels.length / options.batch);
   }
 
-  /** One pass over the training images; `onStep` receives each step and the mean loss of its batch. */
-  async runEpoch(epoch: number, onStep: (step: number, loss: number) => void = () => {}): Promise<EpochResult> {
+  /** One pass over the training images; `onStep` receives each step and an estimate of its loss from this rank's shard. */
+  async runEpoch(epoch: number, onStep: (step: number, loss: number) => void = () => {}): Promise<EpochScore> {
     const { batch: batchSize, seed } = this.#options;
-    const { rank, worldSize } = this.#peers;
-    const count = this.#mlp.parameterCount;
-    const images = this.#digits.labels.length;
-    const order = epochOrder(images, seed, epoch);
+    const order = epochOrder(this.#digits.labels.length, seed, epoch);
+    const buffer = (name: string) => this.#replica.gradientBuffer(name) as Float32Array;
     const stepLosses: number[] = [];
-    let hits = 0;
-    let lossSum = 0;
-    let computeMs = 0;
-    let communicationMs = 0;
+    const sums = { loss: 0, correct: 0 };
 
-    for (let start = 0; start < images; start += batchSize) {
-      const batch = order.subarray(start, start + batchSize);
-      const scale = worldSize / batch.length;
-
-      const began = performance.now();
-      const shard = shardOf(batch, rank, worldSize);
-      const local = this.#mlp.gradient(this.parameters, this.#gradients, this.#digits, shard, scale);
-      this.#wire[count] = local.loss * scale;
-      this.#wire[count + 1] = local.correct * scale;
-
-      const computed = performance.now();
-      await this.#peers.average(this.#wire);
-
-      const averaged = performance.now();
-      this.#sgd.step(this.parameters, this.#gradients, this.#learningRate(epoch, stepLosses.length));
-      const loss = this.#wire[count] ?? Number.NaN;
-      lossSum += loss * batch.length;
-      hits += (this.#wire[count + 1] ?? 0) * batch.length;
-      stepLosses.push(loss);
-      computeMs += computed - began + (performance.now() - averaged);
-      communicationMs += averaged - computed;
-      onStep(stepLosses.length, loss);
+    for (let step = 0; step < this.stepsPerEpoch; step++) {
+      const batch = order.subarray(step * batchSize, (step + 1) * batchSize);
+      const scale = (this.#group?.size ?? 1) / batch.length;
+      const { loss, correct } = await this.#replica.step((pass) =>
+        this.#mlp.backward(this.#digits, this.#shardOf(batch), scale, this.#replica, pass),
+      );
+      this.#sgd.step(buffer, this.#learningRate(epoch, step));
+      stepLosses.push(loss / batch.length);
+      sums.loss += loss;
+      sums.correct += correct;
+      onStep(step + 1, loss * scale);
     }
-    return { loss: lossSum / images, accuracy: hits / images, stepLosses, computeMs, communicationMs };
+    // No step needs the losses of the other ranks, so those of all steps are added up at once.
+    const [loss = 0, hits = 0, ...losses] = await this.#sum(Float64Array.of(sums.loss, sums.correct, ...stepLosses));
+    return { ...scoreOf(loss, hits, this.#digits), stepLosses: losses };
   }
 
   /** Score of the current parameters; each rank evaluates its shard of the images. */
   async evaluate(digits: Digits): Promise<Score> {
-    const images = digits.labels.length;
-    const all = Uint32Array.from({ length: images }, (_, index) => index);
-    const shard = shardOf(all, this.#peers.rank, this.#peers.worldSize);
-    const local = this.#mlp.evaluate(this.parameters, digits, shard);
-    const sums = Float64Array.of(local.loss, local.correct);
-    await this.#peers.sum(sums);
-    return { loss: (sums[0] ?? Number.NaN) / images, accuracy: (sums[1] ?? 0) / images };
+    const own = this.#mlp.evaluate(digits, this.#shardOf(Uint32Array.from(digits.labels.keys())));
+    const [loss = 0, hits = 0] = await this.#sum(Float64Array.of(own.loss, own.correct));
+    return scoreOf(loss, hits, digits);
+  }
+
+  #shardOf(batch: Uint32Array): Uint32Array {
+    return this.#group === undefined ? batch : shardOf(batch, this.#group.rank, this.#group.size);
+  }
+
+  async #sum(values: Float64Array): Promise<Float64Array> {
+    await this.#group?.allReduce(values);
+    return values;
   }
 
   #learningRate(epoch: number, step: number): number {
     const done = epoch * this.stepsPerEpoch + step;
     return this.#options.learningRate * (1 - done / (this.#options.epochs * this.stepsPerEpoch));
   }
+}
+
+function scoreOf(loss: number, hits: number, { labels }: Digits): Score {
+  return { loss: loss / labels.length, accuracy: hits / labels.length };
 }

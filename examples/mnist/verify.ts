@@ -1,6 +1,6 @@
+import { type ProcessGroup, ReduceOp } from "bun-c10d";
 import type { Digits } from "./dataset.ts";
-import { alone, type Peers } from "./peers.ts";
-import { Trainer, type TrainingOptions } from "./trainer.ts";
+import { newMlp, type Replica, Trainer, type TrainingOptions } from "./trainer.ts";
 
 export const MIN_ACCURACY = 0.93;
 export const MAX_DIFFERENCE = 1e-4;
@@ -12,15 +12,15 @@ export function checkAccuracy(accuracy: number): void {
 }
 
 /** Throws, on all ranks, unless the parameters of all ranks have the same bits. */
-export async function checkIdentical(peers: Peers, parameters: Float32Array): Promise<void> {
+export async function checkIdentical(group: ProcessGroup, parameters: Float32Array): Promise<void> {
   const bits = new Int32Array(parameters.buffer, parameters.byteOffset, parameters.length);
   const lowest = bits.slice();
   const highest = bits.slice();
-  await peers.min(lowest);
-  await peers.max(highest);
+  await group.allReduce(lowest, { op: ReduceOp.MIN });
+  await group.allReduce(highest, { op: ReduceOp.MAX });
   const different = lowest.reduce((count, low, index) => (low === highest[index] ? count : count + 1), 0);
   if (different === 0) return;
-  throw new Error(`${different} of ${bits.length} parameters differ between the ${peers.worldSize} ranks`);
+  throw new Error(`${different} of ${bits.length} parameters differ between the ${group.size} ranks`);
 }
 
 /**
@@ -31,18 +31,14 @@ export async function checkIdentical(peers: Peers, parameters: Float32Array): Pr
  * and the default learning rate keep that difference small (below 1e-6 at the end); with `--lr 0.4` it exceeds 1e-2.
  */
 export async function checkAgainstOneRank(
-  peers: Peers,
+  group: ProcessGroup,
   digits: Digits,
   options: TrainingOptions,
   parameters: Float32Array,
 ): Promise<number> {
   const difference = Float64Array.of(0);
-  if (peers.rank === 0) {
-    const reference = new Trainer(alone, digits, options);
-    for (let epoch = 0; epoch < options.epochs; epoch++) await reference.runEpoch(epoch);
-    difference[0] = largestDifference(parameters, reference.parameters);
-  }
-  await peers.max(difference);
+  if (group.rank === 0) difference[0] = largestDifference(parameters, await trainAlone(digits, options));
+  await group.allReduce(difference, { op: ReduceOp.MAX });
   const largest = difference[0] ?? Number.POSITIVE_INFINITY;
   if (largest <= MAX_DIFFERENCE) return largest;
   throw new Error(
@@ -50,6 +46,19 @@ export async function checkAgainstOneRank(
       `more than ${MAX_DIFFERENCE.toExponential(0)}: the averaged gradients are wrong or, where --lr was raised or ` +
       "--batch lowered, training is so unstable that it amplifies rounding; then lower --lr",
   );
+}
+
+/** The parameters that this process reaches without a group: its own gradients are the averages. */
+export async function trainAlone(digits: Digits, options: TrainingOptions): Promise<Float32Array> {
+  const mlp = newMlp(options);
+  const gradients = new Map(mlp.parameters.map(({ name, data }) => [name, new Float32Array(data.length)]));
+  const replica: Replica = {
+    step: async (body) => body({ ready() {} }),
+    gradientBuffer: (name) => gradients.get(name),
+  };
+  const trainer = new Trainer(mlp, replica, digits, options);
+  for (let epoch = 0; epoch < options.epochs; epoch++) await trainer.runEpoch(epoch);
+  return mlp.weights();
 }
 
 /** Largest absolute difference of two arrays; a NaN anywhere counts as infinite. */

@@ -17,15 +17,20 @@ await dist.broadcast(labels, { src: 0 });
 const digits = { pixels, labels: Uint8Array.from(labels, Number) };
 const own = Uint32Array.from({ length: count }, (_, i) => i).filter((i) => i % evaluators === evaluator);
 const byDigit = Array.from({ length: outputs }, (_, digit) => own.filter((i) => digits.labels[i] === digit));
-const model = new Mlp({ inputs, hidden, outputs });
-const weights = dist.empty("float32", model.parameterCount);
+const model = new Mlp(inputs, hidden, outputs, 0);
+const weights = dist.empty("float32", model.weights().length);
 const epoch = new BigInt64Array(1);
 
 for (;;) {
   await dist.broadcast(epoch, { src: 0 });
   if (epoch[0] === 0n) break; // the trainer is done
   await dist.broadcast(weights, { src: 0 });
-  const results = byDigit.map((images) => model.evaluate(weights, digits, images));
+  let start = 0;
+  for (const { data } of model.parameters) {
+    data.set(weights.subarray(start, start + data.length));
+    start += data.length;
+  }
+  const results = byDigit.map((images) => model.evaluate(digits, images));
   const hits = BigInt64Array.from(results, ({ correct }) => BigInt(correct));
   const loss = results.reduce((sum, each) => sum + each.loss, 0);
   await dist.gather(hits, { dst: 0 });

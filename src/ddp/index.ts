@@ -26,6 +26,7 @@ export {
   type SavedPowerSGDState,
 } from "./hooks/power-sgd-state.ts";
 export { quantizationPerChannelHook, quantizationPerTensorHook } from "./hooks/quantization-hooks.ts";
+export type { IterationTimes } from "./iteration-timer.ts";
 export { Join, type Joinable, type JoinConfig, type JoinHook, type JoinOptions } from "./join.ts";
 export { type ConstructionData, Logger } from "./logger.ts";
 export { type Gradient, type ModelParameter, type ModelTensor, Parameter } from "./parameter.ts";

@@ -1,0 +1,24 @@
+import type { IterationTimes } from "bun-c10d/ddp";
+
+/** How this rank spends the steps of an epoch, in milliseconds. */
+export class EpochTime {
+  /** All of it; the parts below and {@link computeMs} add up to it. */
+  totalMs = 0;
+  /** From the start of a step's first exchange to its last gradient: communication that is hidden behind computing. */
+  hiddenMs = 0;
+  /** From a step's last gradient to the end of its exchanges: communication and slower ranks that are waited for. */
+  waitedMs = 0;
+  readonly #began = performance.now();
+
+  /** Computing while nothing is exchanged. */
+  get computeMs(): number {
+    return this.totalMs - this.hiddenMs - this.waitedMs;
+  }
+
+  /** Adds the step that has just ended. */
+  add({ overlap, waited }: IterationTimes): void {
+    this.hiddenMs += overlap / 1e6;
+    this.waitedMs += waited / 1e6;
+    this.totalMs = performance.now() - this.#began;
+  }
+}

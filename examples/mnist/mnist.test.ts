@@ -64,10 +64,10 @@ describe("digits", () => {
 });
 
 describe("mlp", () => {
-  test("gradients agree with finite differences", () => {
+  test("gradients agree with finite differences", async () => {
     const mlp = new Mlp(9, 5, 4, 11);
     const { images, indices } = smallBatch(6, 9, 4);
-    const { gradients } = gradientsOf(mlp, images, indices, 1);
+    const { gradients } = await gradientsOf(mlp, images, indices, 1);
     expect(gradients.map(({ length }) => length)).toEqual([45, 5, 20, 4]);
 
     const random = new Random(5);
@@ -91,24 +91,26 @@ describe("mlp", () => {
     expect(largest).toBeGreaterThan(0.1);
   });
 
-  test("each gradient is complete when it is given, the last layer's first", () => {
+  test("each gradient is complete when it is given, the last layer's first", async () => {
     const mlp = new Mlp(9, 5, 4, 11);
     const { images, indices } = smallBatch(6, 9, 4);
     const given: { name: string; copy: Float32Array; gradient: Float32Array }[] = [];
-    gradientsOf(mlp, images, indices, 1, (name, gradient) => given.push({ name, copy: gradient.slice(), gradient }));
+    await gradientsOf(mlp, images, indices, 1, (name, gradient) =>
+      given.push({ name, copy: gradient.slice(), gradient }),
+    );
     expect(given.map(({ name }) => name)).toEqual(["b2", "w2", "b1", "w1"]);
     for (const { copy, gradient } of given) expect(copy).toEqual(gradient);
   });
 
-  test.each([2, 3, 4])("gradients of %d shards average to the whole batch's", (worldSize) => {
+  test.each([2, 3, 4])("gradients of %d shards average to the whole batch's", async (worldSize) => {
     const mlp = new Mlp(PIXELS, 16, CLASSES, 2);
     const batch = epochOrder(digits.labels.length, 1, 0).subarray(0, 50);
-    const whole = gradientsOf(mlp, digits, batch, 1 / batch.length);
+    const whole = await gradientsOf(mlp, digits, batch, 1 / batch.length);
 
     const average = whole.gradients.map(({ length }) => new Float32Array(length));
     const sums = { loss: 0, correct: 0 };
     for (let rank = 0; rank < worldSize; rank++) {
-      const part = gradientsOf(mlp, digits, shardOf(batch, rank, worldSize), worldSize / batch.length);
+      const part = await gradientsOf(mlp, digits, shardOf(batch, rank, worldSize), worldSize / batch.length);
       for (const [place, sum] of average.entries()) {
         for (const [index, value] of sum.entries()) {
           sum[index] = value + (part.gradients[place]?.[index] ?? Number.NaN) / worldSize;
@@ -125,10 +127,10 @@ describe("mlp", () => {
     expect(sums.loss).toBeCloseTo(whole.result.loss, 8);
   });
 
-  test("evaluate and backward compute the same loss and hits", () => {
+  test("evaluate and backward compute the same loss and hits", async () => {
     const mlp = new Mlp(PIXELS, 8, CLASSES, 3);
     const indices = epochOrder(digits.labels.length, 4, 0).subarray(0, 200);
-    expect(mlp.evaluate(digits, indices)).toEqual(gradientsOf(mlp, digits, indices, 1).result);
+    expect(mlp.evaluate(digits, indices)).toEqual((await gradientsOf(mlp, digits, indices, 1)).result);
   });
 
   test("momentum steps as computed by hand", () => {
@@ -324,7 +326,7 @@ describe("options", () => {
 });
 
 /** The gradients in the order of the parameters. */
-function gradientsOf(
+async function gradientsOf(
   mlp: Mlp,
   images: Digits,
   indices: Uint32Array,
@@ -334,7 +336,7 @@ function gradientsOf(
   // Not zeros, so that a pass that does not clear them is noticed.
   const buffers = new Map(mlp.parameters.map(({ name, data }) => [name, new Float32Array(data.length).fill(9)]));
   const gradientBuffer = (name: string) => buffers.get(name);
-  const result = mlp.backward(images, indices, scale, { gradientBuffer }, { ready });
+  const result = await mlp.backward(images, indices, scale, { gradientBuffer }, { ready });
   return { result, gradients: [...buffers.values()] };
 }
 

@@ -48,7 +48,9 @@ export function divideElements(values: TensorStorage, dtype: DType, divisor: num
     return;
   }
   const floats = values as Floats;
-  for (let i = 0; i < floats.length; i++) floats[i] = (floats[i] as number) / divisor;
+  // By a power of two, a product has the same bits and takes half as long.
+  if (Number.isInteger(Math.log2(divisor))) scaleInPlace(floats, 1 / divisor);
+  else for (let i = 0; i < floats.length; i++) floats[i] = (floats[i] as number) / divisor;
 }
 
 /** Adds `from` to `to`, of the same dtype. */
@@ -65,6 +67,10 @@ export function addElements(to: TensorStorage, from: TensorStorage, dtype: DType
 }
 
 // One function for each kind of loop, which is then compiled for one kind of array.
+
+function scaleInPlace(values: Floats, factor: number): void {
+  for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) * factor;
+}
 
 function scaleSingle(to: Float32Array, from: Float32Array, factor: number): void {
   for (let i = 0; i < from.length; i++) to[i] = (from[i] as number) * factor;

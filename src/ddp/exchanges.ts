@@ -76,7 +76,10 @@ export class Exchanges {
 
   /** Sums a tensor over all ranks. */
   sum(buffer: Gradient): PromiseLike<Gradient> {
-    return buffer instanceof SparseTensor ? this.group.allReduce(buffer) : this.group.allReduce(buffer);
+    const work = buffer instanceof SparseTensor ? this.group.allReduce(buffer) : this.group.allReduce(buffer);
+    // The backward pass may compute the next gradients before any microtask runs.
+    work.startNow();
+    return work;
   }
 
   /** A bucket as hooks see it, one of `count`. */

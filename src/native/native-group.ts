@@ -194,10 +194,18 @@ export class NativeGroup {
   track(work: NativeWork): void {
     this.#works.set(work.id, work);
     if (work.isExposed) work.exposedAt = this.#exposed.push(work) - 1;
+    unkicked.add(this);
     if (this.#kickQueued) return;
     this.#kickQueued = true;
-    unkicked.add(this);
     queueMicrotask(this.#kick);
+  }
+
+  /** Lets what was submitted begin while this thread goes on; else it does when microtasks run. */
+  startNow(): void {
+    if (!unkicked.delete(this) || this.#closed) return;
+    this.#hold();
+    this.#checkExposed();
+    this.#symbols.c10d_kick(this.#handle);
   }
 
   readonly #kick = (): void => {
@@ -218,7 +226,7 @@ export class NativeGroup {
       return true;
     }
     // While this thread blocks, no microtask runs, and a peer may be waiting for ops of another group first.
-    if (unkicked.size > (this.#kickQueued ? 1 : 0)) {
+    if (unkicked.size > (unkicked.has(this) ? 1 : 0)) {
       for (const group of unkicked) if (group !== this) group.#kick();
     }
     this.#checkExposed();

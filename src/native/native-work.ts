@@ -89,6 +89,10 @@ export class NativeWork extends Work<void> {
     return this.#group.hasStarted(this);
   }
 
+  override startNow(): void {
+    this.#group.startNow();
+  }
+
   /** Native code enforces it. */
   override get keepsLimit(): boolean {
     return true;

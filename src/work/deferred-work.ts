@@ -55,6 +55,10 @@ export class DeferredWork<T = void> extends Work<T> {
     return this.#actual !== undefined && hasStarted(this.#actual);
   }
 
+  override startNow(): void {
+    this.#actual?.startNow();
+  }
+
   override get libraryTimes(): LibraryTimes | undefined {
     return this.#actual && libraryTimesOf(this.#actual);
   }

@@ -310,6 +310,12 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     return true;
   }
 
+  /**
+   * Lets the op begin now, for a caller that goes on computing: else it may begin only when microtasks run. Default does
+   * nothing.
+   */
+  startNow(): void {}
+
   /** When the library got the op and when it finished it, once that is known. Default is unknown. */
   get libraryTimes(): LibraryTimes | undefined {
     return undefined;

@@ -4,7 +4,7 @@ import type { IterationTimes } from "bun-c10d/ddp";
 export class EpochTime {
   /** All of it; the parts below and {@link computeMs} add up to it. */
   totalMs = 0;
-  /** From the start of a step's first exchange to its last gradient: communication that is hidden behind computing. */
+  /** Communication while gradients are still computed, as far as the backend measures it. */
   hiddenMs = 0;
   /** From a step's last gradient to the end of its exchanges: communication and slower ranks that are waited for. */
   waitedMs = 0;
@@ -16,8 +16,8 @@ export class EpochTime {
   }
 
   /** Adds the step that has just ended. */
-  add({ overlap, waited }: IterationTimes): void {
-    this.hiddenMs += overlap / 1e6;
+  add({ hidden, waited }: IterationTimes): void {
+    this.hiddenMs += Math.max(hidden, 0) / 1e6;
     this.waitedMs += waited / 1e6;
     this.totalMs = performance.now() - this.#began;
   }

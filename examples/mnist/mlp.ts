@@ -49,13 +49,13 @@ export class Mlp {
    * last one first. With `scale` = world size ÷ length of the global batch, the average over the ranks is the gradient of
    * the global batch's mean loss, even if the ranks' shards differ in length.
    */
-  async backward(
+  backward(
     digits: Digits,
     indices: Uint32Array,
     scale: number,
     buffers: GradientBuffers,
     gradients: Gradients,
-  ): Promise<BatchResult> {
+  ): BatchResult {
     const images = Array.from(indices, (index) => this.#forward(digits, index));
     const last = images.map(({ label, hidden, probabilities }) => {
       // Derivative of softmax and cross-entropy together: probabilities - one-hot label.
@@ -63,8 +63,6 @@ export class Mlp {
       return { inputs: hidden, errors };
     });
     this.#last.backward(last, buffers, gradients);
-    // An op begins when microtasks run: now, rather than after the whole pass.
-    await undefined;
     const first = images.map(({ pixels, hidden }, i) => {
       const errors = this.#last.inputErrors(last[i]?.errors ?? hidden);
       return { inputs: pixels, errors: errors.map((error, j) => error * tanhSlope(hidden[j] as number)) };

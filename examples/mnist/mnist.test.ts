@@ -216,7 +216,7 @@ describe("data-parallel training", () => {
     await expect(check(Number.NaN)).rejects.toThrow("differs by Infinity");
   });
 
-  test("the parts of an epoch's time add up: hidden and waited to communication, with computing to all steps", async () => {
+  test("the parts of an epoch's time add up to all steps", async () => {
     const times = await localRanks(2, async ({ group }) => {
       const mlp = newMlp(options);
       const ddp = await DistributedDataParallel.create(mlp, { gradientAsBucketView: true, bucketCapMb });
@@ -240,8 +240,10 @@ describe("data-parallel training", () => {
         expect(Math.abs(overlap + waited - backwardComm)).toBeLessThanOrEqual(2);
         expect(overlap).toBeLessThanOrEqual(backwardCompute);
       }
-      const communicationMs = steps.reduce((sum, step) => sum + step.backwardComm, 0) / 1e6;
-      expect(time.hiddenMs + time.waitedMs).toBeCloseTo(communicationMs, 3);
+      // The fake backend has no library whose times would be known.
+      expect(new Set(steps.map(({ hidden }) => hidden))).toEqual(new Set([-1]));
+      expect(time.hiddenMs).toBe(0);
+      expect(time.waitedMs).toBeCloseTo(steps.reduce((sum, step) => sum + step.waited, 0) / 1e6, 6);
       expect(time.computeMs).toBeGreaterThan(0);
       expect(time.computeMs + time.hiddenMs + time.waitedMs).toBeCloseTo(time.totalMs, 6);
       expect(time.totalMs).toBeLessThanOrEqual(elapsedMs);

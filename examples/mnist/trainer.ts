@@ -29,7 +29,7 @@ export interface EpochScore extends Score {
 
 /** The part of `DistributedDataParallel` that training needs: a step replaces gradients by their averages over all ranks. */
 export interface Replica extends GradientBuffers {
-  step<T>(body: (pass: Gradients) => Promise<T>): Promise<T>;
+  step<T>(body: (pass: Gradients) => T | PromiseLike<T>): Promise<T>;
 }
 
 const MOMENTUM = 0.9;

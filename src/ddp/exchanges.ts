@@ -1,5 +1,6 @@
 import type { ProcessGroup } from "../process-group/index.ts";
 import { SparseTensor } from "../tensor/index.ts";
+import { type LibraryTimes, libraryTimesOf } from "../work/index.ts";
 import type { Bucket } from "./bucket.ts";
 import { GradBucket } from "./grad-bucket.ts";
 import type { Gradient } from "./parameter.ts";
@@ -85,6 +86,11 @@ export class Exchanges {
   /** A bucket as hooks see it, one of `count`. */
   gradBucket({ index, dtype, parameters, buffer }: Bucket, count: number): GradBucket {
     return new GradBucket({ group: this.group, index, count, dtype, parameters, buffer });
+  }
+
+  /** When the library exchanged buckets, as far as it is known. */
+  libraryTimes(buckets: readonly Bucket[]): LibraryTimes[] {
+    return buckets.flatMap(({ exchange }) => (exchange && libraryTimesOf(exchange)) ?? []);
   }
 
   /** Ends an iteration. */

@@ -1,3 +1,5 @@
+import type { LibraryTimes } from "../work/index.ts";
+
 /** Nanoseconds of a reading of `performance.now()`. */
 const ns = (ms: number) => Math.round(ms * 1e6);
 
@@ -9,9 +11,14 @@ export interface IterationTimes {
   readonly backwardCompute: number;
   /** From the first exchange to the end of the last one. */
   readonly backwardComm: number;
-  /** The part of that during which gradients were still computed: communication that is hidden. */
+  /** From the first exchange to the last gradient: PyTorch's measure of overlap, whether anything was exchanged then or not. */
   readonly overlap: number;
-  /** The part of that after the last gradient: communication that is waited for. */
+  /**
+   * How long the native library exchanged buckets while gradients were still computed: communication that is hidden. Known
+   * after `group.enableCollectivesTiming()`, for exchanges without a hook.
+   */
+  readonly hidden: number;
+  /** From the last gradient to the end of the last exchange: communication that is waited for. */
   readonly waited: number;
   /** Unix times. */
   readonly forwardStart: number;
@@ -28,6 +35,7 @@ export class IterationTimer {
   #computeEnd = -1;
   #commStart = -1;
   #commEnd = -1;
+  #exchanged: readonly LibraryTimes[] = [];
 
   forwardStarts(): void {
     this.#forwardStart = performance.now();
@@ -47,8 +55,10 @@ export class IterationTimer {
     if (this.#commStart < 0) this.#commStart = performance.now();
   }
 
-  communicationEnds(): void {
+  /** @param exchanged When the library exchanged buckets; none if that is unknown. */
+  communicationEnds(exchanged: readonly LibraryTimes[]): void {
     this.#commEnd = performance.now();
+    this.#exchanged = exchanged;
   }
 
   /** Nanoseconds since the backward pass began. */
@@ -64,6 +74,7 @@ export class IterationTimer {
       backwardCompute: between(this.#backwardStart, this.#computeEnd),
       backwardComm: between(this.#commStart, this.#commEnd),
       overlap: between(this.#commStart, this.#computeEnd),
+      hidden: this.#commEnd < 0 || this.#exchanged.length === 0 ? -1 : ns(timeUntil(this.#computeEnd, this.#exchanged)),
       waited: between(this.#computeEnd, this.#commEnd),
       forwardStart: unix(this.#forwardStart),
       backwardStart: unix(this.#backwardStart),
@@ -72,4 +83,17 @@ export class IterationTimer {
       commEnd: unix(this.#commEnd),
     };
   }
+}
+
+/** How long at least one of several things lasted, up to a moment. */
+function timeUntil(end: number, all: readonly LibraryTimes[]): number {
+  let total = 0;
+  let covered = Number.NEGATIVE_INFINITY;
+  for (const { startedMs, finishedMs } of all.toSorted((a, b) => a.startedMs - b.startedMs)) {
+    const from = Math.max(startedMs, covered);
+    const to = Math.min(finishedMs, end);
+    if (to > from) total += to - from;
+    covered = Math.max(covered, finishedMs);
+  }
+  return total;
 }

@@ -543,7 +543,7 @@ export class Reducer {
       this.#compareUnused();
       this.#usedMap.fill(0);
     }
-    this.timer.communicationEnds();
+    this.timer.communicationEnds(this.#exchanges.libraryTimes(this.#buckets.all));
   }
 
   /** Sets the gradients of a bucket's parameters to the averages. */

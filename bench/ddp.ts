@@ -6,9 +6,9 @@
  *     [--json]
  *
  * `hidden` is the part of an exchange without computing by which DDP takes less than computing and that exchange one after
- * the other; `hidden by timer` is what `IterationTimer` says. `yields` is a backward pass in which microtasks run after
- * each gradient. A core that computes is shared with the threads of Gloo, which need one for each rank; `device` waits
- * instead, as for an accelerator.
+ * the other; `hidden by timer` is the part of the time in Gloo that is before the last gradient, as `IterationTimes` has it.
+ * A core that computes is shared with the threads of Gloo, which need one for each rank; `device` waits instead, as for an
+ * accelerator.
  *
  * Without `./bootstrap torch`, PyTorch is left out and a line says so.
  */
@@ -35,8 +35,6 @@ export interface DdpJob {
   readonly computeMs: number;
   /** Whether a core of this machine computes, or it waits as for an accelerator. Default is `core`. */
   readonly on?: "core" | "device";
-  /** Whether the backward pass lets microtasks run after each gradient. */
-  readonly yields?: boolean;
   readonly bucketCapMb?: number;
   readonly warmUp: number;
   readonly iterations: number;
@@ -44,7 +42,7 @@ export interface DdpJob {
 
 interface Measured {
   readonly micros: number;
-  /** Which part of communication is hidden, as `IterationTimer` sees it. */
+  /** Which part of the time in Gloo is before the last gradient. */
   readonly hidden: number;
 }
 
@@ -114,7 +112,7 @@ async function measureOverlap(
   rounds: number,
   layers: number,
   layerBytes: number,
-  of: Pick<DdpJob, "on" | "computeMs" | "yields">,
+  of: Pick<DdpJob, "on" | "computeMs">,
 ) {
   const job = {
     layers,
@@ -190,9 +188,7 @@ if (import.meta.main) {
   const overlap = [];
   for (const on of ["core", "device"] as const) {
     for (const computeMs of values.compute.split(",").map(Number)) {
-      for (const yields of [false, true]) {
-        overlap.push(await measureOverlap(bun, rounds, layers, layerBytes, { on, computeMs, yields }));
-      }
+      overlap.push(await measureOverlap(bun, rounds, layers, layerBytes, { on, computeMs }));
     }
   }
   const cost = [];
@@ -217,7 +213,7 @@ if (import.meta.main) {
           "hidden by timer",
         ],
         ...overlap.map((line) => [
-          `${line.computeMs} ms on a ${line.on}${line.yields ? ", yields" : ""}`,
+          `${line.computeMs} ms on a ${line.on}`,
           showMicros(line.compute),
           showMicros(line.exchange),
           showMicros(line.both),

@@ -1,3 +1,4 @@
+import { ReduceOp } from "../collectives/index.ts";
 import { currentContext } from "../distributed/dist-context.ts";
 import { addToError, DistError, describe, InvalidArgumentError } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
@@ -13,7 +14,7 @@ import { type Gradient, type ModelParameter, type ModelTensor, Parameter } from 
 import { Reducer } from "./reducer.ts";
 import { DEFAULT_BUCKET_BYTES, DEFAULT_FIRST_BUCKET_BYTES } from "./reducer-options.ts";
 import { registerBuiltinCommHook, registerCommHook } from "./register-comm-hook.ts";
-import { verifyParamsAcrossProcesses } from "./verify-params.ts";
+import { verifyModels } from "./verify-params.ts";
 
 /** How many bytes of parameters and buffers are broadcast at a time. */
 const BROADCAST_BYTES = 250 * 2 ** 20;
@@ -100,10 +101,9 @@ export class DistributedDataParallel implements Joinable {
     const parameters = readParameters(model);
     const { initSync = true } = options;
     const group = options.group ?? currentContext().require().group;
-    if (initSync) {
-      await verifyParamsAcrossProcesses(group, parameters);
-    }
+    const { areAllBun } = initSync ? await verifyModels(group, parameters) : { areAllBun: false };
     const ddp = new DistributedDataParallel(model, parameters, group, options);
+    if (areAllBun && canAverage(group)) ddp.reducer.averageInLibrary();
     if (initSync) await ddp.#copyModel(0);
     return ddp;
   }
@@ -276,7 +276,7 @@ export class DistributedDataParallel implements Joinable {
     if (this.#mustCopyBuffers) await this.#copyBuffers(await findCommonRank(this.group, false));
     this.#sharesBuffers = await this.#doAllSynchronise(false);
     if (!this.#sharesBuffers) return;
-    for (const bucket of reducer.getZerosLikeGradBuckets()) await reducer.runCommHook(bucket);
+    for (const zeros of reducer.getZerosLikeGradBuckets()) await reducer.standIn(zeros, this.#dividesByWorldSize);
     if (this.#findsUnused) await this.group.allReduce(reducer.getLocalUsedMap().fill(0));
     reducer.pushAllRebuiltParams();
   }
@@ -321,6 +321,12 @@ export class DistributedDataParallel implements Joinable {
       { argument: "parameter" },
     );
   }
+}
+
+/** Whether the backend of a group has an average of float32 and float64. */
+function canAverage(group: ProcessGroup): boolean {
+  const { table } = group.pipeline();
+  return (["float32", "float64"] as const).every((dtype) => table.has("allReduce", dtype, ReduceOp.AVG));
 }
 
 function readParameters(model: DataParallelModel): Parameter[] {

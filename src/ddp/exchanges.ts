@@ -1,6 +1,7 @@
+import { ReduceOp } from "../collectives/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { SparseTensor } from "../tensor/index.ts";
-import { type LibraryTimes, libraryTimesOf } from "../work/index.ts";
+import { type DType, SparseTensor, type TensorLike } from "../tensor/index.ts";
+import { type LibraryTimes, libraryTimesOf, type Work } from "../work/index.ts";
 import type { Bucket } from "./bucket.ts";
 import { GradBucket } from "./grad-bucket.ts";
 import type { Gradient } from "./parameter.ts";
@@ -17,6 +18,11 @@ export class Exchanges {
   hook: RegisteredHook | undefined;
   /** For parameters with sparse gradients, the rows that ranks may have in this iteration. */
   sparseRows: ReadonlyMap<string, BigInt64Array> = new Map();
+  /**
+   * Whether all ranks leave the division to the library, by `ReduceOp.AVG`. PyTorch's divide before they sum, which takes
+   * time of the thread that computes.
+   */
+  averaging = false;
   /** By how much gradients are divided; `undefined` while ranks are still counted. */
   #divisor: number | undefined;
   #counting: Promise<number> | undefined;
@@ -34,16 +40,19 @@ export class Exchanges {
     this.#counting = count;
   }
 
-  /** By how much gradients are divided on their way into buckets: not at all for a hook, `undefined` if that is not known. */
-  get divisor(): number | undefined {
-    if (this.hook !== undefined) return 1;
+  /**
+   * By how much gradients are divided on their way into a bucket: not at all if a hook or the library does that, `undefined`
+   * if it is not known yet.
+   */
+  divisorOf(bucket: Bucket): number | undefined {
+    if (this.hook !== undefined || (this.#counting === undefined && this.#averages(bucket))) return 1;
     return this.#counting === undefined ? this.group.size : this.#divisor;
   }
 
   /** Begins the exchange of a bucket, or places it behind what must end first. */
   begin(bucket: Bucket, count: number): void {
     const { hook } = this;
-    if (this.#chain === undefined && this.divisor !== undefined) {
+    if (this.#chain === undefined && this.divisorOf(bucket) !== undefined) {
       if (hook === undefined) {
         bucket.exchange = this.#sumOf(bucket);
         return;
@@ -75,12 +84,28 @@ export class Exchanges {
     return this.hook === undefined ? await this.sum(bucket.buffer()) : this.hook.call(bucket);
   }
 
+  /**
+   * Exchanges zeros in place of the gradients of a rank that has joined, by the op of the other ranks.
+   * @param usesWorldSize Whether they divide by the world size, although some have joined.
+   */
+  async standIn(zeros: GradBucket, usesWorldSize: boolean): Promise<void> {
+    if (this.hook === undefined && usesWorldSize && this.#averages(zeros)) await this.#average(zeros.dense());
+    else await this.run(zeros);
+  }
+
   /** Sums a tensor over all ranks. */
   sum(buffer: Gradient): PromiseLike<Gradient> {
-    const work = buffer instanceof SparseTensor ? this.group.allReduce(buffer) : this.group.allReduce(buffer);
-    // The backward pass may compute the next gradients before any microtask runs.
-    work.startNow();
-    return work;
+    if (buffer instanceof SparseTensor) return this.group.allReduce(buffer);
+    return startedNow(this.group.allReduce(buffer));
+  }
+
+  #average(buffer: TensorLike): PromiseLike<Gradient> {
+    return startedNow(this.group.allReduce(buffer, { op: ReduceOp.AVG }));
+  }
+
+  /** Whether the library divides the sum of a bucket. Not in 16 bits, where sums would overflow that averages would not. */
+  #averages({ dtype, buffer }: { readonly dtype: DType; readonly buffer: unknown }): boolean {
+    return this.averaging && (dtype === "float32" || dtype === "float64") && !(buffer instanceof SparseTensor);
   }
 
   /** A bucket as hooks see it, one of `count`. */
@@ -102,12 +127,22 @@ export class Exchanges {
     this.sparseRows = new Map();
   }
 
-  #sumOf({ buffer, parameters }: Bucket): PromiseLike<Gradient> {
+  #sumOf(bucket: Bucket): PromiseLike<Gradient> {
+    const { buffer, parameters } = bucket;
+    if (this.hook === undefined && this.#counting === undefined && this.#averages(bucket)) {
+      return this.#average(buffer as TensorLike);
+    }
     const [parameter] = parameters;
     const rows = this.sparseRows.get(parameter?.name ?? "");
     if (parameter === undefined || rows === undefined || !(buffer instanceof SparseTensor)) return this.sum(buffer);
     return handled(sumOfRows(parameter, buffer, rows, (values) => this.group.allReduce(values)));
   }
+}
+
+/** Lets an op begin before microtasks run: the backward pass may compute the next gradients without a pause. */
+function startedNow<T>(work: Work<T>): Work<T> {
+  work.startNow();
+  return work;
 }
 
 /** Marks a promise as handled: its failure is reported where it is awaited. */

@@ -20,6 +20,7 @@ export class ModelComparison {
   readonly #store: Store | undefined;
   readonly #number: number;
   readonly #own: readonly Described[];
+  #areAllBun = false;
 
   constructor(group: ProcessGroup, tensors: readonly TensorFacts[]) {
     this.#group = group;
@@ -37,6 +38,11 @@ export class ModelComparison {
     await this.#store?.set(this.#key("digest", rank), digestOf(text), { timeout });
   }
 
+  /** Whether all ranks are Bun's, as far as {@link difference} has found out. */
+  get areAllBun(): boolean {
+    return this.#areAllBun;
+  }
+
   /** What differs on another rank; to be called after that collective. */
   async difference(): Promise<DistError | undefined> {
     const { timeoutMs: timeout, rank, name, size } = this.#group;
@@ -44,6 +50,7 @@ export class ModelComparison {
     if (store === undefined) return undefined;
     const own = digestOf(JSON.stringify(this.#own));
     const digests = await this.#digests(store);
+    this.#areAllBun = !digests.includes(undefined);
     const other = digests.findIndex((digest) => digest !== undefined && digest !== own);
     if (other < 0 || other >= size) return undefined;
     const theirs: readonly Described[] = JSON.parse(

@@ -376,6 +376,25 @@ export class Reducer {
     return await this.#exchanges.sum(bucket.buffer());
   }
 
+  /**
+   * Exchanges zeros, for a rank that has joined.
+   * @param usesWorldSize Whether the others divide by the world size nevertheless.
+   * @internal
+   */
+  standIn(zeros: GradBucket, usesWorldSize: boolean): Promise<void> {
+    return this.#exchanges.standIn(zeros, usesWorldSize);
+  }
+
+  /**
+   * Leaves the division by the number of ranks to the native library, for float32 and float64. On all ranks or none: those of
+   * PyTorch divide before they sum.
+   * @internal
+   */
+  averageInLibrary(): void {
+    this.#requireIdle("averageInLibrary()");
+    this.#exchanges.averaging = true;
+  }
+
   /** Gets errors, and is told of the hook. c10d: `set_logger`. */
   setLogger(logger: Logger): void {
     this.#logger = logger;
@@ -496,7 +515,7 @@ export class Reducer {
   #fill(index: number): void {
     const { bucket, place } = this.#buckets.placeOf(index);
     const parameter = this.parameters[index] as Parameter;
-    bucket.fill(place, this.#exchanges.divisor);
+    bucket.fill(place, this.#exchanges.divisorOf(bucket));
     if (this.settings.gradientAsBucketView && !bucket.sparse && parameter.grad !== undefined) {
       parameter.grad = bucket.viewOf(place);
     }

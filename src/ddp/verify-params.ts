@@ -25,20 +25,28 @@ export async function verifyParamsAcrossProcesses(
     if (!Array.isArray(parameters) || parameters.length === 0) {
       throw new InvalidArgumentError("Expected at least one parameter.", { argument: "parameters" });
     }
-    await verify(group, parameters.map(describeTensor));
+    await verifyModels(group, parameters.map(describeTensor));
   } catch (error) {
     logger?.setErrorAndLog(error);
     throw error;
   }
 }
 
-async function verify(group: ProcessGroup, tensors: readonly TensorFacts[]): Promise<void> {
+/**
+ * Does what {@link verifyParamsAcrossProcesses} says.
+ * @returns Whether all ranks are known to be Bun's.
+ */
+export async function verifyModels(
+  group: ProcessGroup,
+  tensors: readonly TensorFacts[],
+): Promise<{ readonly areAllBun: boolean }> {
   const comparison = new ModelComparison(group, tensors);
   await comparison.publish();
   await compareCounts(group, tensors.length, comparison);
   const difference = await comparison.difference();
   if (difference !== undefined) throw difference;
   await compareShapes(group, tensors);
+  return { areAllBun: comparison.areAllBun };
 }
 
 async function compareCounts(group: ProcessGroup, own: number, comparison: ModelComparison): Promise<void> {

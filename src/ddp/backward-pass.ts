@@ -1,7 +1,7 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
-import { SparseTensor, type TensorLike, viewTensor } from "../tensor/index.ts";
+import type { TensorLike, TensorStorage } from "../tensor/index.ts";
 import { addElements, copyElements, isSameMemory } from "./elements.ts";
-import { type Gradient, type Parameter, storageOf, zerosLike } from "./parameter.ts";
+import { denseGradient, type Gradient, type Parameter, storageOf, zerosLike } from "./parameter.ts";
 import type { Reducer } from "./reducer.ts";
 
 /** What the passes of one model share. */
@@ -96,6 +96,15 @@ export class BackwardPass {
     this.#phase = "finished";
   }
 
+  /**
+   * Ends the pass without its result, since `cause` was thrown.
+   * @internal
+   */
+  abandon(cause: unknown): void {
+    if (this.#phase === "open" && this.#synchronises) this.#context.reducer.abandonBackward(cause);
+    this.#phase = "finished";
+  }
+
   #begin(): void {
     if (this.#phase !== "new") return;
     const { reducer, accumulated } = this.#context;
@@ -126,11 +135,11 @@ export class BackwardPass {
 
   /** The sum of two gradients: in the first one, which is to hold the average anyway, or with bucket views in a copy. */
   #added(parameter: Parameter, gradient: Gradient, term: Gradient): TensorLike {
-    const own = denseOf(parameter, gradient);
-    const other = denseOf(parameter, term);
-    if (isSameMemory(storageOf(own, parameter.name), storageOf(other, parameter.name))) return own;
-    const sum = this.#context.reducer.settings.gradientAsBucketView ? copyOf(parameter, own) : own;
-    add(parameter, sum, other);
+    const [own, other] = [denseGradient(parameter, gradient).data, denseGradient(parameter, term).data];
+    if (isSameMemory(own, other)) return gradient as TensorLike;
+    const keeps = this.#context.reducer.settings.gradientAsBucketView;
+    const sum = keeps ? copyOf(parameter, own) : (gradient as TensorLike);
+    addElements(storageOf(sum, parameter.name), other, parameter.dtype);
     return sum;
   }
 
@@ -138,37 +147,15 @@ export class BackwardPass {
   #accumulate(parameter: Parameter, gradient: Gradient): void {
     const { accumulated } = this.#context;
     const sum = accumulated.get(parameter);
-    const term = denseOf(parameter, gradient);
-    if (sum === undefined) accumulated.set(parameter, copyOf(parameter, term));
-    else add(parameter, sum, term);
+    const { data } = denseGradient(parameter, gradient);
+    if (sum === undefined) accumulated.set(parameter, copyOf(parameter, data));
+    else addElements(storageOf(sum, parameter.name), data, parameter.dtype);
   }
 }
 
-function copyOf(parameter: Parameter, gradient: TensorLike): TensorLike {
+function copyOf(parameter: Parameter, data: TensorStorage): TensorLike {
   const copy = zerosLike(parameter);
   const { dtype, name } = parameter;
-  copyElements(storageOf(copy, name), dtype, storageOf(gradient, name), dtype);
+  copyElements(storageOf(copy, name), dtype, data, dtype);
   return copy;
-}
-
-function add({ dtype, name }: Parameter, sum: TensorLike, term: TensorLike): void {
-  addElements(storageOf(sum, name), storageOf(term, name), dtype);
-}
-
-/** @throws InvalidArgumentError unless a gradient is a dense one of a parameter. */
-function denseOf({ name, dtype, length }: Parameter, gradient: Gradient): TensorLike {
-  if (!ArrayBuffer.isView(gradient) && gradient instanceof SparseTensor) {
-    throw new InvalidArgumentError(
-      `${name}: sparse gradients cannot be added up, so each needs an iteration of its own`,
-      {
-        argument: "gradient",
-      },
-    );
-  }
-  const view = viewTensor(gradient, `gradient of ${name}`);
-  if (view.data !== undefined && view.dtype === dtype && view.length === length) return gradient;
-  throw new InvalidArgumentError(
-    `Expected a dense gradient of ${length} elements of ${dtype} for parameter ${name}, got ${view.length} elements of ${view.dtype}`,
-    { argument: "gradient" },
-  );
 }

@@ -10,7 +10,7 @@ import {
   viewTensor,
 } from "../tensor/index.ts";
 import { copyElements, divideElements, isSameMemory, partOfStorage, scaleElements } from "./elements.ts";
-import { type Gradient, type Parameter, storageOf, zerosLike } from "./parameter.ts";
+import { denseGradient, type Gradient, type Parameter, storageOf, zerosLike } from "./parameter.ts";
 import { emptySparse, scaledSparse } from "./sparse-gradient.ts";
 
 /** Parameters of a {@link Bucket}. */
@@ -117,7 +117,7 @@ export class Bucket {
       clear(view);
       return;
     }
-    const { data, dtype } = denseOf(parameter, grad, this.dtype);
+    const { data, dtype } = denseGradient(parameter, grad, this.dtype);
     const inPlace = isSameMemory(data, view);
     if (!inPlace && (divisor === undefined || divisor === 1)) copyElements(view, this.dtype, data, dtype);
     if (divisor === undefined) this.#undivided.push({ place, inPlace });
@@ -157,7 +157,7 @@ export class Bucket {
     }
     const view = this.#views[place] as TensorStorage;
     const grad = parameter.grad ?? zerosLike(parameter);
-    const { data, dtype } = denseOf(parameter, grad, this.dtype);
+    const { data, dtype } = denseGradient(parameter, grad, this.dtype);
     if (!isSameMemory(data, view)) copyElements(data, dtype, view, this.dtype);
     parameter.grad = grad;
   }
@@ -169,30 +169,6 @@ function scaleInPlace(view: TensorStorage, dtype: DType, factor: number): void {
 
 function clear(view: TensorStorage): void {
   new Uint8Array(view.buffer, view.byteOffset, view.byteLength).fill(0);
-}
-
-/** The elements of a dense gradient, which has the dtype of its parameter or of its bucket. */
-function denseOf(
-  parameter: Parameter,
-  grad: Gradient,
-  bucketType: DType,
-): { readonly data: TensorStorage; readonly dtype: DType } {
-  const { name, dtype, length } = parameter;
-  const refuse = (got: string): never => {
-    throw new InvalidArgumentError(
-      `Expected a dense gradient of ${length} elements of ${dtype} for parameter ${name}, got ${got}`,
-      { argument: "gradient" },
-    );
-  };
-  if (!ArrayBuffer.isView(grad) && grad instanceof SparseTensor) {
-    return refuse("a SparseTensor; parameters with sparse gradients have `sparse: true`");
-  }
-  const view = viewTensor(grad, `gradient of ${name}`);
-  if (view.data === undefined) return refuse(`memory of device ${view.device.type}`);
-  if (view.length !== length || (view.dtype !== dtype && view.dtype !== bucketType)) {
-    return refuse(`${view.length} elements of ${view.dtype}`);
-  }
-  return { data: view.data, dtype: view.dtype };
 }
 
 function sparseOf(parameter: Parameter, grad: Gradient | undefined): SparseTensor {

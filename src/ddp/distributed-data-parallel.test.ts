@@ -1,11 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import * as dist from "../index.ts";
 import { localRanks } from "../testing/index.ts";
-import {
-  type DataParallelOptions,
-  DistributedDataParallel,
-  type TrainedParameter,
-} from "./distributed-data-parallel.ts";
+import type { DataParallelOptions } from "./ddp-options.ts";
+import { DistributedDataParallel } from "./distributed-data-parallel.ts";
+import type { TrainedParameter } from "./parameter.ts";
 
 const floats = (...values: number[]) => Float32Array.from(values);
 const numbers = (value: unknown) => (value === undefined ? undefined : Array.from(value as Float32Array));
@@ -165,10 +163,10 @@ describe("DistributedDataParallel", () => {
         const half = (...values: number[]) => dist.tensor(values, { dtype: "bfloat16" });
         const parameters = [{ name: "half", data: half(0, 0) }];
         const ddp = await DistributedDataParallel.create({ parameters }, { gradientAsBucketView });
-        expect(ddp.requiresGradSync).toBe(true);
+        expect(ddp.requireBackwardGradSync).toBe(true);
         for (const value of [1, 2]) {
           await ddp.noSync(async () => {
-            expect(ddp.requiresGradSync).toBe(false);
+            expect(ddp.requireBackwardGradSync).toBe(false);
             await ddp.step((pass) => pass.ready("half", half(value, rank)));
           });
         }
@@ -203,6 +201,7 @@ describe("DistributedDataParallel", () => {
   test("a parameter that gets no gradient is named, at once", async () => {
     await localRanks(1, async () => {
       const ddp = await DistributedDataParallel.create(model());
+      await ddp.forward();
       const pass = ddp.backward();
       pass.ready("weight", floats(1, 2, 3));
       const { code, message } = await failure(pass.finish());
@@ -282,6 +281,7 @@ describe("DistributedDataParallel", () => {
     await localRanks(1, async () => {
       const parameters = ["a", "b"].map((name) => ({ name, data: floats(0) }));
       const ddp = await DistributedDataParallel.create({ parameters });
+      await ddp.forward();
       const pass = ddp.backward();
       const shared = floats(1);
       pass.ready("a", shared);
@@ -353,6 +353,132 @@ describe("DistributedDataParallel", () => {
         expect(intsMap[name]).toBeGreaterThan(0);
         expect(intsMap[`avg_${name}`]).toBeGreaterThan(0);
       }
+    });
+  });
+
+  test.each<[string, object, string]>([
+    [
+      "a misspelt name",
+      { findUnusedParamters: true },
+      "unknown option findUnusedParamters (known are group, broadcastBuffers",
+    ],
+    ["another case", { bucketCapMB: 1 }, 'did you mean "bucketCapMb"?'],
+    ["a text as a size", { bucketCapMb: "1" }, 'the size of a bucket is a number of MiB of at least 1 byte, got "1"'],
+    ["a negative size", { bucketCapMb: -1 }, "a number of MiB of at least 1 byte, got -1"],
+    ["two kinds of sizes", { bucketCapMb: 1, bucketCapMbList: [1] }, "not both"],
+    ["no sizes", { bucketCapMbList: [] }, "bucketCapMbList must be a list of sizes in MiB, got an array of 0"],
+    ["a text as a flag", { gradientAsBucketView: "yes" }, "gradientAsBucketView"],
+    ["a group without this rank", { group: null }, "this rank is not in the given group"],
+    ["a number as a group", { group: 5 }, "group must be a ProcessGroup, got number 5"],
+  ])("options with %s are refused before anything is sent", async (_, wrong, message) => {
+    await localRanks(1, async () => {
+      const creating = DistributedDataParallel.create(model(), wrong);
+      expect(await failure(creating)).toMatchObject({
+        code: "INVALID_ARGUMENT",
+        message: expect.stringContaining(message),
+      });
+    });
+  });
+
+  test("options of other calls are checked, too", async () => {
+    await localRanks(1, async () => {
+      const ddp = await DistributedDataParallel.create(model());
+      expect(() => ddp.backward({ unusd: [] } as never)).toThrow('did you mean "unused"?');
+      expect(() => ddp.backward({ unused: ["bias"] })).toThrow("only with findUnusedParameters: true");
+      expect(() => ddp.backward()).toThrow(expect.objectContaining({ code: "FORWARD_MISSING" }));
+      expect(() => ddp.gradientBuffer("bias")).toThrow("create the model with gradientAsBucketView: true");
+      expect(() => ddp.join(() => {}, { throwOnEarlyTerminaton: true } as never)).toThrow(
+        'did you mean "throwOnEarlyTermination"?',
+      );
+      const hook = async () => floats(1);
+      expect(() => ddp.registerCommHook(undefined, hook, { pipeline: true } as never)).toThrow(
+        'did you mean "pipelined"?',
+      );
+      await ddp.forward();
+      expect(() => ddp.backward().ready("weight", dist.tensor([1, 2, 3], { dtype: "float32", shape: [3, 1] }))).toThrow(
+        "for parameter weight, got one of shape [3, 1], not [3]",
+      );
+    });
+  });
+
+  test("a step whose body throws before a bucket was complete can be repeated", async () => {
+    await localRanks(2, async ({ rank }) => {
+      for (const options of [{}, { staticGraph: true }]) {
+        const ddp = await DistributedDataParallel.create(model(), options);
+        for (let i = 0; i < 3; i++) {
+          const broken = ddp.step((pass) => {
+            pass.ready("bias", floats(7));
+            if (i < 2) throw new Error("out of data");
+            pass.ready("weight", floats(1, 2, 3));
+          });
+          if (i < 2) await expect(broken).rejects.toThrow("out of data");
+          else await broken;
+          await ddp.step((pass) => {
+            pass.ready("bias", floats(rank));
+            pass.ready("weight", floats(rank, 2, 3));
+          });
+          expect(numbers(ddp.gradient("weight"))).toEqual([0.5, 2, 3]);
+        }
+      }
+    });
+  });
+
+  test("a step whose body throws after a bucket was sent is given up, until resetState()", async () => {
+    await localRanks(1, async () => {
+      const ddp = await DistributedDataParallel.create(model(), { bucketCapMbList: [1e-6] });
+      const cause = new Error("out of data");
+      const broken = ddp.step((pass) => {
+        pass.ready("bias", floats(7));
+        throw cause;
+      });
+      expect(await broken.catch((thrown: unknown) => thrown)).toBe(cause);
+      const next = await ddp.step(() => {}).catch((thrown: dist.DistError) => thrown);
+      expect(next).toMatchObject({ code: "STEP_ABANDONED", cause });
+      ddp.resetState();
+      await ddp.step((pass) => {
+        pass.ready("bias", floats(1));
+        pass.ready("weight", floats(1, 2, 3));
+      });
+      expect(numbers(ddp.gradient("bias"))).toEqual([1]);
+    });
+  });
+
+  test("noSync() shows what has been added up", async () => {
+    await localRanks(2, async ({ rank }) => {
+      const ddp = await DistributedDataParallel.create(model(), { findUnusedParameters: true });
+      const give = () => ddp.step((pass) => pass.ready("bias", floats(rank + 1)));
+      await ddp.noSync(async () => {
+        await give();
+        await give();
+        expect(numbers(ddp.gradient("bias"))).toEqual([2 * (rank + 1)]);
+      });
+      await give();
+      expect(numbers(ddp.gradient("bias"))).toEqual([4.5]);
+    });
+  });
+
+  test("other ranks from some iteration on, for gradients, buffers and join()", async () => {
+    await localRanks(3, async ({ rank }) => {
+      const mean = floats(rank);
+      const ddp = await DistributedDataParallel.create({ ...model(), buffers: [{ name: "mean", data: mean }] });
+      const step = () =>
+        ddp.step((pass) => {
+          pass.ready("bias", floats(rank));
+          pass.ready("weight", floats(rank, 2, 3));
+        });
+      await step();
+      expect(numbers(ddp.gradient("bias"))).toEqual([1]);
+      const fewer = await dist.newGroup([0, 1]);
+      if (fewer === null) {
+        expect(() => ddp.updateProcessGroup(fewer as never)).toThrow("this rank is not in the given group");
+        return;
+      }
+      ddp.updateProcessGroup(fewer);
+      expect(ddp.group).toBe(fewer);
+      mean[0] = rank + 5;
+      await ddp.join(step);
+      // In join(), all get the buffers of the largest rank that has inputs.
+      expect([numbers(ddp.gradient("bias")), mean[0]]).toEqual([[0.5], 6]);
     });
   });
 });

@@ -1,5 +1,5 @@
 import { ReduceOp } from "../collectives/index.ts";
-import { currentContext } from "../distributed/dist-context.ts";
+import { requireOptionNames } from "../collectives/option-names.ts";
 import { addToError, DistError, describe, InvalidArgumentError } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
 import type { TensorLike } from "../tensor/index.ts";
@@ -8,56 +8,22 @@ import { broadcastCoalesced } from "./broadcast-coalesced.ts";
 import { computeBucketAssignmentBySize } from "./bucket-assignment.ts";
 import type { BuiltinCommHookType, CommHook, CommHookOptions } from "./comm-hook.ts";
 import type { DDPLoggingData } from "./ddp-logging-data.ts";
+import {
+  type DataParallelOptions,
+  type DataParallelSettings,
+  groupOf,
+  readDataParallelOptions,
+} from "./ddp-options.ts";
 import { findCommonRank, Join, type Joinable, type JoinConfig, type JoinHook, type JoinOptions } from "./join.ts";
 import { Logger } from "./logger.ts";
-import { type Gradient, type ModelParameter, type ModelTensor, Parameter } from "./parameter.ts";
+import { type DataParallelModel, type ReadModel, readModel } from "./model.ts";
+import type { Gradient, ModelTensor, Parameter } from "./parameter.ts";
 import { Reducer } from "./reducer.ts";
-import { DEFAULT_BUCKET_BYTES, DEFAULT_FIRST_BUCKET_BYTES } from "./reducer-options.ts";
 import { registerBuiltinCommHook, registerCommHook } from "./register-comm-hook.ts";
 import { verifyModels } from "./verify-params.ts";
 
 /** How many bytes of parameters and buffers are broadcast at a time. */
 const BROADCAST_BYTES = 250 * 2 ** 20;
-const MiB = 2 ** 20;
-
-/** What {@link DistributedDataParallel} has to know of a model. */
-export interface DataParallelModel {
-  /** In the same order on all ranks. */
-  readonly parameters: readonly TrainedParameter[];
-  /** Tensors that are not trained, such as running means; all ranks get those of rank 0 in every iteration. */
-  readonly buffers?: readonly ModelTensor[];
-  /** For logs. By default the name of its class. */
-  readonly name?: string;
-}
-
-/** A parameter of a model. */
-export interface TrainedParameter extends ModelParameter {
-  /** `false` for one that is only copied from rank 0, and gets no gradients. Default is `true`. */
-  readonly requiresGrad?: boolean;
-}
-
-/** Options of {@link DistributedDataParallel.create}. */
-export interface DataParallelOptions {
-  /** The ranks that train together; by default the default group. */
-  readonly group?: ProcessGroup;
-  /** Whether buffers are copied from rank 0 in every iteration. Default is `true`. */
-  readonly broadcastBuffers?: boolean;
-  /** Whether models are compared, and copied from rank 0, at construction. Default is `true`. */
-  readonly initSync?: boolean;
-  /** Size of buckets in MiB. By default 25, and 1 for the first. */
-  readonly bucketCapMb?: number;
-  /** Sizes of the first bucket, the second and so on, in MiB. */
-  readonly bucketCapMbList?: readonly number[];
-  /** See `ReducerOptions`. */
-  readonly findUnusedParameters?: boolean;
-  /** See `ReducerOptions`. */
-  readonly gradientAsBucketView?: boolean;
-  /**
-   * Whether every iteration uses the same parameters equally often; then parameters may be used several times or not at
-   * all. The gradients of the first iteration are exchanged after its backward pass. Default is `false`.
-   */
-  readonly staticGraph?: boolean;
-}
 
 /**
  * Trains a model on many ranks: each computes gradients for its own part of the data, and all step by the average. A
@@ -78,7 +44,6 @@ export interface DataParallelOptions {
  * can train one model. All ranks must construct it, and then begin iterations equally often (or use {@link join}).
  */
 export class DistributedDataParallel implements Joinable {
-  readonly group: ProcessGroup;
   readonly reducer: Reducer;
   readonly logger: Logger;
   joinConfig: JoinConfig | undefined;
@@ -86,7 +51,8 @@ export class DistributedDataParallel implements Joinable {
   readonly #buffers: readonly ModelTensor[];
   readonly #indices: ReadonlyMap<string, number>;
   readonly #context: PassContext;
-  readonly #findsUnused: boolean;
+  /** Whether {@link forward} has begun an iteration that has no backward pass yet. */
+  #isForward = false;
   #synchronises = true;
   #sharesBuffers = true;
   #dividesByWorldSize = true;
@@ -98,46 +64,39 @@ export class DistributedDataParallel implements Joinable {
    *   (`PARAMETERS_DIFFER`).
    */
   static async create(model: DataParallelModel, options: DataParallelOptions = {}): Promise<DistributedDataParallel> {
-    const parameters = readParameters(model);
-    const { initSync = true } = options;
-    const group = options.group ?? currentContext().require().group;
-    const { areAllBun } = initSync ? await verifyModels(group, parameters) : { areAllBun: false };
-    const ddp = new DistributedDataParallel(model, parameters, group, options);
+    const settings = readDataParallelOptions(options);
+    const read = readModel(model, settings.broadcastBuffers);
+    const { group, initSync, findUnusedParameters, staticGraph, broadcastBuffers, firstLimits } = settings;
+    const { areAllBun } = initSync
+      ? await verifyModels(group, read.trained, {
+          frozen: read.frozen,
+          buffers: read.buffers,
+          options: { findUnusedParameters, staticGraph, broadcastBuffers, bucketSizes: firstLimits.join(" ") },
+        })
+      : { areAllBun: false };
+    const ddp = new DistributedDataParallel(read, settings);
     if (areAllBun && canAverage(group)) ddp.reducer.averageInLibrary();
-    if (initSync) await ddp.#copyModel(0);
+    if (initSync) await ddp.#copy(read.tensors, 0);
     return ddp;
   }
 
-  private constructor(
-    model: DataParallelModel,
-    parameters: readonly Parameter[],
-    group: ProcessGroup,
-    options: DataParallelOptions,
-  ) {
-    const { broadcastBuffers = true, findUnusedParameters = false, staticGraph = false } = options;
-    const buffers = broadcastBuffers ? (model.buffers ?? []) : [];
-    const sizes = bucketSizes(options);
-    const sparse = parameters.map((each) => each.sparse);
-    const [buckets, limits] = computeBucketAssignmentBySize(parameters, sizes.first, sparse);
-    this.group = group;
+  private constructor({ name, trained, tensors, bufferTensors }: ReadModel, settings: DataParallelSettings) {
+    const { group, findUnusedParameters, gradientAsBucketView, staticGraph, broadcastBuffers } = settings;
+    const sparse = trained.map((each) => each.sparse);
+    const [buckets, limits] = computeBucketAssignmentBySize(trained, settings.firstLimits, sparse);
     // The parameters of the last layers get their gradients first.
-    this.reducer = new Reducer(parameters, buckets.toReversed(), limits.toReversed(), group, {
+    this.reducer = new Reducer(trained, buckets.toReversed(), limits.toReversed(), group, {
       findUnusedParameters,
-      gradientAsBucketView: options.gradientAsBucketView ?? false,
-      ...sizes.rebuilt,
+      gradientAsBucketView,
+      ...settings.rebuilt,
     });
     this.logger = new Logger(this.reducer);
     this.reducer.setLogger(this.logger);
     if (staticGraph) this.reducer.setStaticGraph();
-    this.logger.setConstructionDataAndLog({
-      moduleName: model.name ?? describe(model),
-      broadcastBuffers,
-      staticGraph,
-    });
-    this.#tensors = [...model.parameters, ...buffers];
-    this.#buffers = buffers;
-    this.#indices = new Map(parameters.map(({ name }, index) => [name, index]));
-    this.#findsUnused = findUnusedParameters;
+    this.logger.setConstructionDataAndLog({ moduleName: name, broadcastBuffers, staticGraph });
+    this.#tensors = tensors;
+    this.#buffers = bufferTensors;
+    this.#indices = new Map(trained.map((each, index) => [each.name, index]));
     this.#context = {
       reducer: this.reducer,
       indexOf: (parameter) => this.#indexOf(parameter),
@@ -146,13 +105,18 @@ export class DistributedDataParallel implements Joinable {
     };
   }
 
+  /** The ranks that train together. */
+  get group(): ProcessGroup {
+    return this.reducer.group;
+  }
+
   /** The trained parameters, in the order of the model. */
   get parameters(): readonly Parameter[] {
     return this.reducer.parameters;
   }
 
   /** Whether the gradients of this iteration are exchanged: `false` in {@link noSync}. c10d: `require_backward_grad_sync`. */
-  get requiresGradSync(): boolean {
+  get requireBackwardGradSync(): boolean {
     return this.#synchronises;
   }
 
@@ -165,7 +129,13 @@ export class DistributedDataParallel implements Joinable {
   async step<T>(body: (pass: BackwardPass) => T | PromiseLike<T>): Promise<T> {
     await this.forward();
     const pass = this.backward();
-    const result = await body(pass);
+    let result: T;
+    try {
+      result = await body(pass);
+    } catch (error) {
+      pass.abandon(error);
+      throw error;
+    }
     await pass.finish();
     return result;
   }
@@ -182,10 +152,11 @@ export class DistributedDataParallel implements Joinable {
     }
     await this.reducer.rebuildBuckets();
     if (this.#mustCopyBuffers) {
-      await this.#copyBuffers(this.joinConfig?.enable ? await findCommonRank(this.group, true) : 0);
+      await this.#copy(this.#buffers, this.joinConfig?.enable ? await findCommonRank(this.group, true) : 0);
     }
     if (this.joinConfig?.enable) await this.#doAllSynchronise(this.#synchronises);
     this.#sharesBuffers = this.#synchronises;
+    this.#isForward = true;
   }
 
   /**
@@ -195,17 +166,31 @@ export class DistributedDataParallel implements Joinable {
    *   for the end of the pass. Only with `findUnusedParameters`.
    */
   backward(options: { readonly unused?: readonly (string | number)[] } = {}): BackwardPass {
+    requireOptionNames("backward()", options, { unused: true });
     const unused = (options.unused ?? []).map((each) => this.#indexOf(each));
+    if (unused.length > 0 && !this.reducer.settings.findUnusedParameters) {
+      throw new InvalidArgumentError("backward(): parameters can be unused only with findUnusedParameters: true", {
+        argument: "unused",
+      });
+    }
+    if (!this.#isForward) {
+      throw new InvalidArgumentError("backward(): an iteration begins with `await forward()`, on all ranks", {
+        code: "FORWARD_MISSING",
+      });
+    }
+    this.#isForward = false;
     return new BackwardPass(this.#context, this.#synchronises, unused);
   }
 
   /**
-   * The gradient of a parameter after an iteration: the average over all ranks, or `undefined` if no rank has used it.
+   * The gradient of a parameter after an iteration: the average over all ranks, or `undefined` if no rank has used it. In
+   * {@link noSync} and until the next iteration outside, what this rank has added up.
    *
    * c10d: `parameter.grad`.
    */
   gradient(parameter: string | number): Gradient | undefined {
-    return this.parameters[this.#indexOf(parameter)]?.grad;
+    const found = this.parameters[this.#indexOf(parameter)];
+    return found && (this.#context.accumulated.get(found) ?? found.grad);
   }
 
   /**
@@ -213,6 +198,9 @@ export class DistributedDataParallel implements Joinable {
    * for it in every iteration: it changes when buckets are rebuilt. Its content is that of the iteration before.
    */
   gradientBuffer(parameter: string | number): TensorLike {
+    if (!this.reducer.settings.gradientAsBucketView) {
+      throw new InvalidArgumentError("gradientBuffer(): create the model with gradientAsBucketView: true");
+    }
     return this.reducer.gradientView(this.#indexOf(parameter));
   }
 
@@ -256,6 +244,23 @@ export class DistributedDataParallel implements Joinable {
     return this.logger.getDdpLoggingData();
   }
 
+  /**
+   * Forgets an iteration that failed. To be called on all ranks, in a group that works. c10d: `Reducer._reset_state`.
+   */
+  resetState(): void {
+    this.#isForward = false;
+    this.#context.accumulated.clear();
+    this.reducer.resetState();
+  }
+
+  /**
+   * Trains with other ranks from now on, such as those that are left. Between iterations; the model must be the same on
+   * all of them. c10d: `_update_process_group`.
+   */
+  updateProcessGroup(group: ProcessGroup): void {
+    this.reducer.updateProcessGroup(groupOf(group));
+  }
+
   get joinProcessGroup(): ProcessGroup {
     return this.group;
   }
@@ -265,20 +270,16 @@ export class DistributedDataParallel implements Joinable {
     this.#dividesByWorldSize = options.divideByInitialWorldSize ?? true;
     return {
       mainHook: () => this.#standIn(),
-      postHook: async (isLastJoiner) => this.#copyModel(await findCommonRank(this.group, isLastJoiner)),
+      postHook: async (isLastJoiner) => this.#copy(this.#tensors, await findCommonRank(this.group, isLastJoiner)),
     };
   }
 
   /** Takes part in the collectives of an iteration that this rank does not have. */
   async #standIn(): Promise<void> {
-    const { reducer } = this;
-    await reducer.rebuildBuckets();
-    if (this.#mustCopyBuffers) await this.#copyBuffers(await findCommonRank(this.group, false));
+    await this.reducer.rebuildBuckets();
+    if (this.#mustCopyBuffers) await this.#copy(this.#buffers, await findCommonRank(this.group, false));
     this.#sharesBuffers = await this.#doAllSynchronise(false);
-    if (!this.#sharesBuffers) return;
-    for (const zeros of reducer.getZerosLikeGradBuckets()) await reducer.standIn(zeros, this.#dividesByWorldSize);
-    if (this.#findsUnused) await this.group.allReduce(reducer.getLocalUsedMap().fill(0));
-    reducer.pushAllRebuiltParams();
+    if (this.#sharesBuffers) await this.reducer.standIn(this.#dividesByWorldSize);
   }
 
   /** Whether any rank synchronises the gradients of this iteration. */
@@ -290,14 +291,6 @@ export class DistributedDataParallel implements Joinable {
 
   get #mustCopyBuffers(): boolean {
     return this.#sharesBuffers && this.#buffers.length > 0;
-  }
-
-  async #copyBuffers(source: number): Promise<void> {
-    await this.#copy(this.#buffers, source);
-  }
-
-  async #copyModel(source: number): Promise<void> {
-    await this.#copy(this.#tensors, source);
   }
 
   async #copy(tensors: readonly ModelTensor[], source: number): Promise<void> {
@@ -327,42 +320,4 @@ export class DistributedDataParallel implements Joinable {
 function canAverage(group: ProcessGroup): boolean {
   const { table } = group.pipeline();
   return (["float32", "float64"] as const).every((dtype) => table.has("allReduce", dtype, ReduceOp.AVG));
-}
-
-function readParameters(model: DataParallelModel): Parameter[] {
-  if (typeof model !== "object" || model === null || !Array.isArray(model.parameters)) {
-    throw new InvalidArgumentError(`a model is { parameters: [{ name, data }, …] }, got ${describe(model)}`, {
-      argument: "model",
-    });
-  }
-  const trained = model.parameters.filter(({ requiresGrad }: TrainedParameter) => requiresGrad !== false);
-  if (trained.length === 0) {
-    throw new InvalidArgumentError(
-      "DistributedDataParallel is not needed when a module doesn't have any parameters that require a gradient.",
-      { argument: "model" },
-    );
-  }
-  const seen = new Set<string>();
-  for (const { name } of [...model.parameters, ...(model.buffers ?? [])]) {
-    if (seen.has(name)) {
-      throw new InvalidArgumentError(`two tensors of the model are named ${describe(name)}`, { argument: "model" });
-    }
-    seen.add(name);
-  }
-  return trained.map((each: TrainedParameter) => new Parameter(each));
-}
-
-/** Sizes of buckets in bytes: of the first iteration, and as the reducer rebuilds them. */
-function bucketSizes(options: DataParallelOptions) {
-  const { bucketCapMb, bucketCapMbList = [], staticGraph, findUnusedParameters } = options;
-  if (bucketCapMbList.length > 0) {
-    const limits = bucketCapMbList.map((mb) => Math.floor(mb * MiB));
-    return { first: limits, rebuilt: { bucketBytesCapList: limits } };
-  }
-  const bytes = bucketCapMb === undefined ? DEFAULT_BUCKET_BYTES : Math.floor(bucketCapMb * MiB);
-  const firstBytes = bucketCapMb === undefined ? DEFAULT_FIRST_BUCKET_BYTES : bytes;
-  const rebuilt = { bucketBytesCap: bytes, firstBucketBytesCap: firstBytes };
-  // One bucket until the order is known in which gradients come: other collectives of the pass could get between several.
-  if (staticGraph || !findUnusedParameters) return { first: [Number.MAX_SAFE_INTEGER], rebuilt };
-  return { first: firstBytes < bytes ? [firstBytes, bytes] : [bytes], rebuilt };
 }

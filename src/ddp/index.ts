@@ -3,12 +3,8 @@ export { broadcastCoalesced } from "./broadcast-coalesced.ts";
 export { type BucketAssignment, computeBucketAssignmentBySize } from "./bucket-assignment.ts";
 export { BuiltinCommHookType, type CommHook, type CommHookOptions, pipelined } from "./comm-hook.ts";
 export { DDPLoggingData } from "./ddp-logging-data.ts";
-export {
-  type DataParallelModel,
-  type DataParallelOptions,
-  DistributedDataParallel,
-  type TrainedParameter,
-} from "./distributed-data-parallel.ts";
+export type { DataParallelOptions } from "./ddp-options.ts";
+export { DistributedDataParallel } from "./distributed-data-parallel.ts";
 export { DistributedSampler, type DistributedSamplerOptions } from "./distributed-sampler.ts";
 export { GradBucket } from "./grad-bucket.ts";
 export { batchedPowerSGDHook } from "./hooks/batched-power-sgd-hook.ts";
@@ -29,8 +25,9 @@ export { quantizationPerChannelHook, quantizationPerTensorHook } from "./hooks/q
 export type { IterationTimes } from "./iteration-timer.ts";
 export { Join, type Joinable, type JoinConfig, type JoinHook, type JoinOptions } from "./join.ts";
 export { type ConstructionData, Logger } from "./logger.ts";
-export { type Gradient, type ModelParameter, type ModelTensor, Parameter } from "./parameter.ts";
-export { Reducer } from "./reducer.ts";
-export type { ReducerOptions } from "./reducer-options.ts";
+export type { DataParallelModel } from "./model.ts";
+export { type Gradient, type ModelParameter, type ModelTensor, Parameter, type TrainedParameter } from "./parameter.ts";
+export { Reducer, type ReducerFacts } from "./reducer.ts";
+export type { ReducerOptions, ReducerSettings } from "./reducer-options.ts";
 export { registerBuiltinCommHook, registerCommHook } from "./register-comm-hook.ts";
 export { verifyParamsAcrossProcesses } from "./verify-params.ts";

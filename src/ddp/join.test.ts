@@ -85,6 +85,34 @@ describe("Join", () => {
     });
   });
 
+  test.each([{}, { findUnusedParameters: true }])(
+    "a static graph, of which a rank has few iterations or none: %p",
+    async (options) => {
+      for (const counts of [
+        [0, 4],
+        [1, 4],
+        [4, 2],
+      ]) {
+        await localRanks(2, async ({ rank }) => {
+          const parameters = ["w", "v", "unused"].map((name) => ({ name, data: floats(0) }));
+          const more = { staticGraph: true, bucketCapMb: 1e-5, ...options };
+          const ddp = await DistributedDataParallel.create({ parameters }, more);
+          await ddp.join(async () => {
+            for (let i = 0; i < (counts[rank] ?? 0); i++) {
+              await ddp.step((pass) => {
+                pass.ready("v", floats(rank === 0 ? 4 : 2));
+                pass.ready("w", floats(i));
+              });
+              const both = i < (counts[1 - rank] ?? 0);
+              expect(ddp.gradient("w")).toEqual(floats(both ? i : i / 2));
+              expect(ddp.gradient("unused")).toBeUndefined();
+            }
+          });
+        });
+      }
+    },
+  );
+
   test("is disabled, or fails at once with what the body throws", async () => {
     await localRanks(1, async () => {
       const ddp = await DistributedDataParallel.create({ parameters: [{ name: "w", data: floats(0) }] });

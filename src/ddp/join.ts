@@ -1,4 +1,5 @@
 import { ReduceOp } from "../collectives/index.ts";
+import { type OptionNames, requireOptionNames } from "../collectives/option-names.ts";
 import { DistBackendError, describe, InvalidArgumentError, warn } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
 import type { Work } from "../work/index.ts";
@@ -23,6 +24,12 @@ export interface JoinOptions {
   /** Whether gradients are divided by the world size, even if some ranks have joined. Default is `true`. */
   readonly divideByInitialWorldSize?: boolean;
 }
+
+const optionNames: OptionNames<JoinOptions> = {
+  enable: true,
+  throwOnEarlyTermination: true,
+  divideByInitialWorldSize: true,
+};
 
 /** How a {@link Joinable} takes part; set by {@link Join}. */
 export interface JoinConfig {
@@ -60,6 +67,7 @@ export class Join {
 
   /** @throws InvalidArgumentError for no joinables, or joinables of different groups. */
   constructor(joinables: readonly Joinable[], options: JoinOptions = {}) {
+    requireOptionNames("Join", options, optionNames);
     const [first] = joinables;
     if (first === undefined) {
       throw new InvalidArgumentError("The join context manager requires at least one joinable", {

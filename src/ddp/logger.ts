@@ -32,8 +32,8 @@ export class Logger {
   readonly #output: LogOutput;
   readonly #data = new DDPLoggingData();
   #measured = 0;
-  #staticGraph = false;
-  #usesJoin = false;
+  /** How often each time was measured. */
+  readonly #counts: Record<string, number> = {};
 
   /** @param output Where lines go at debug level INFO and above; by default the logger of the library. */
   constructor(reducer: Reducer, output: LogOutput = loggerOf()) {
@@ -46,7 +46,6 @@ export class Logger {
     const { moduleName, deviceIds = [], outputDevice = -1, broadcastBuffers = true } = construction;
     const { parameters, group, settings } = this.#reducer;
     const { strsMap, intsMap } = this.#data;
-    this.#staticGraph ||= construction.staticGraph === true;
     Object.assign(strsMap, environmentData());
     strsMap.module_name = moduleName;
     strsMap.backend_name = group.backendName();
@@ -67,7 +66,9 @@ export class Logger {
     intsMap.is_multi_device_module = 0;
     intsMap.num_parameter_tensors = parameters.length;
     intsMap.total_parameter_size_bytes = parameters.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    intsMap.static_graph = Number(this.#staticGraph);
+    if (construction.staticGraph !== undefined) intsMap.static_graph = Number(construction.staticGraph);
+    intsMap.static_graph ??= 0;
+    intsMap.join_uneven_inputs ??= 0;
     this.#show("DDP Initialized with", ["world_size", "module_name", "num_parameter_tensors"]);
   }
 
@@ -113,13 +114,11 @@ export class Logger {
 
   /** Training takes part in `Join`. c10d: `_set_uneven_input_join`. */
   setUnevenInputJoin(): void {
-    this.#usesJoin = true;
     this.#data.intsMap.join_uneven_inputs = 1;
   }
 
   /** c10d: `_set_static_graph`. */
   setStaticGraph(): void {
-    this.#staticGraph = true;
     this.#data.intsMap.static_graph = 1;
   }
 
@@ -127,7 +126,7 @@ export class Logger {
   getDdpLoggingData(): DDPLoggingData {
     const data = new DDPLoggingData();
     Object.assign(data.strsMap, this.#data.strsMap);
-    Object.assign(data.intsMap, this.#data.intsMap, { join_uneven_inputs: Number(this.#usesJoin) });
+    Object.assign(data.intsMap, this.#data.intsMap);
     return data;
   }
 
@@ -142,8 +141,10 @@ export class Logger {
     for (const [name, ns] of Object.entries(measured)) {
       if (ns < 0) continue;
       intsMap[name] = ns;
+      const count = (this.#counts[name] ?? 0) + 1;
+      this.#counts[name] = count;
       const before = intsMap[`avg_${name}`] ?? 0;
-      intsMap[`avg_${name}`] = Math.round(before + (ns - before) / this.#measured);
+      intsMap[`avg_${name}`] = Math.round(before + (ns - before) / count);
     }
     intsMap.forward_compute_time_start = times.forwardStart;
     intsMap.backward_compute_time_start = times.backwardStart;

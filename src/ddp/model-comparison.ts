@@ -1,33 +1,37 @@
 import { groupStore } from "../distributed/groups/group-store.ts";
-import { type DistError, InvalidArgumentError } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
 import type { Store } from "../store/store.ts";
-import type { TensorFacts } from "./parameter.ts";
 
 /** How often each group has compared models. All ranks do so equally often. */
 const comparisons = new WeakMap<ProcessGroup, number>();
 const decoder = new TextDecoder();
 
-/** A tensor as the ranks compare it. */
-type Described = readonly [name: string, dtype: string, ...shape: number[]];
+/** The first thing that differs on another rank. */
+export interface ModelDifference {
+  readonly difference: string;
+  readonly rank: number;
+}
+
+/** Something that must be the same on all ranks. */
+export type Compared = readonly [what: string, value: string];
 
 /**
- * Compares the tensors of a model with those of the other Bun ranks, by the store: names, dtypes and shapes. PyTorch's
- * ranks leave nothing there and are not compared. Only digests are read, unless two differ.
+ * Compares a model, and how it is trained, with those of the other Bun ranks, by the store. PyTorch's ranks leave nothing
+ * there and are not compared. Only digests are read, unless two differ.
  */
 export class ModelComparison {
   readonly #group: ProcessGroup;
   readonly #store: Store | undefined;
   readonly #number: number;
-  readonly #own: readonly Described[];
+  readonly #own: readonly Compared[];
   #areAllBun = false;
 
-  constructor(group: ProcessGroup, tensors: readonly TensorFacts[]) {
+  constructor(group: ProcessGroup, own: readonly Compared[]) {
     this.#group = group;
     this.#store = groupStore(group, "ddp");
     this.#number = comparisons.get(group) ?? 0;
     comparisons.set(group, this.#number + 1);
-    this.#own = tensors.map(({ name, dtype, shape }) => [name, dtype, ...shape]);
+    this.#own = own;
   }
 
   /** Shows the model of this rank; to be called before a collective in which all ranks take part. */
@@ -44,24 +48,22 @@ export class ModelComparison {
   }
 
   /** What differs on another rank; to be called after that collective. */
-  async difference(): Promise<DistError | undefined> {
-    const { timeoutMs: timeout, rank, name, size } = this.#group;
+  async difference(): Promise<ModelDifference | undefined> {
+    const { timeoutMs: timeout, rank } = this.#group;
     const store = this.#store;
     if (store === undefined) return undefined;
     const own = digestOf(JSON.stringify(this.#own));
     const digests = await this.#digests(store);
     this.#areAllBun = !digests.includes(undefined);
     const other = digests.findIndex((digest) => digest !== undefined && digest !== own);
-    if (other < 0 || other >= size) return undefined;
-    const theirs: readonly Described[] = JSON.parse(
-      decoder.decode(await store.get(this.#key("model", other), { timeout })),
-    );
-    const place = this.#own.findIndex((tensor, i) => JSON.stringify(tensor) !== JSON.stringify(theirs[i]));
-    const at = place < 0 ? this.#own.length : place;
-    return new InvalidArgumentError(
-      `DDP expects same model across all ranks, but tensor ${at} is ${shown(this.#own[at])} on rank ${rank}, and ${shown(theirs[at])} on rank ${other}`,
-      { code: "PARAMETERS_DIFFER", group: name, rank, peers: [other] },
-    );
+    if (other < 0) return undefined;
+    const text = await store.get(this.#key("model", other), { timeout });
+    const [mine, theirs] = [new Map(this.#own), new Map(JSON.parse(decoder.decode(text)) as readonly Compared[])];
+    const what = [...mine.keys(), ...theirs.keys()].find((each) => mine.get(each) !== theirs.get(each));
+    if (what === undefined) return undefined;
+    const shown = (values: ReadonlyMap<string, string>) => values.get(what) ?? "missing";
+    const difference = `${what} is ${shown(mine)} on rank ${rank}, and ${shown(theirs)} on rank ${other}`;
+    return { difference, rank: other };
   }
 
   async #digests(store: Store): Promise<(string | undefined)[]> {
@@ -83,10 +85,4 @@ export class ModelComparison {
 
 function digestOf(text: string): string {
   return Bun.hash(text).toString(36);
-}
-
-function shown(tensor: Described | undefined): string {
-  if (tensor === undefined) return "missing";
-  const [name, dtype, ...shape] = tensor;
-  return `${name}, ${dtype} of shape [${shape.join(", ")}],`;
 }

@@ -4,7 +4,7 @@ import {
   type DType,
   dtypes,
   empty,
-  type SparseTensor,
+  SparseTensor,
   Tensor,
   type TensorLike,
   type TensorStorage,
@@ -27,6 +27,12 @@ export interface ModelTensor {
 export interface ModelParameter extends ModelTensor {
   /** Whether its gradients are a {@link SparseTensor}. Default is `false`. */
   readonly sparse?: boolean;
+}
+
+/** A parameter of a model, trained or not. */
+export interface TrainedParameter extends ModelParameter {
+  /** `false` for one that is only copied from rank 0, and gets no gradients. Default is `true`. c10d: `requires_grad`. */
+  readonly requiresGrad?: boolean;
 }
 
 /** What a backward pass gives for a parameter. */
@@ -85,6 +91,42 @@ export class Parameter {
 export function zerosLike({ dtype, length, shape }: Parameter): TensorLike {
   const flat = empty(dtype, length);
   return flat instanceof Tensor ? new Tensor(flat.data, dtype, shape) : flat;
+}
+
+/** The elements of a dense gradient. */
+export interface DenseGradient {
+  readonly data: TensorStorage;
+  readonly dtype: DType;
+}
+
+/**
+ * The elements of a gradient.
+ *
+ * @param otherType Another dtype that it may have besides that of the parameter.
+ * @throws InvalidArgumentError unless it is dense, in host memory, and has the length and shape of the parameter. A
+ *   TypedArray, or a tensor of one dimension, has any shape.
+ */
+export function denseGradient(parameter: Parameter, grad: Gradient, otherType?: DType): DenseGradient {
+  const { name, dtype, length, shape } = parameter;
+  const refuse = (got: string): never => {
+    throw new InvalidArgumentError(
+      `Expected a dense gradient of ${length} elements of ${dtype} for parameter ${name}, got ${got}`,
+      { argument: "gradient" },
+    );
+  };
+  const isArray = ArrayBuffer.isView(grad);
+  if (!isArray && grad instanceof SparseTensor) {
+    return refuse("a SparseTensor; parameters with sparse gradients have `sparse: true`, and those cannot be added up");
+  }
+  const view = viewTensor(grad, `gradient of ${name}`);
+  if (view.data === undefined) return refuse(`memory of device ${view.device.type}`);
+  if (view.length !== length || (view.dtype !== dtype && view.dtype !== otherType)) {
+    return refuse(`${view.length} elements of ${view.dtype}`);
+  }
+  if (!isArray && grad instanceof Tensor && grad.shape.length > 1 && String(grad.shape) !== String(shape)) {
+    return refuse(`one of shape [${grad.shape.join(", ")}], not [${shape.join(", ")}]`);
+  }
+  return { data: view.data, dtype: view.dtype };
 }
 
 /** What is known of a tensor without its values. */

@@ -56,3 +56,12 @@ export function brokenError(cause: unknown, message: string): DistError {
     { code: "REDUCTION_FAILED", cause },
   );
 }
+
+/** A step was given up after some of its gradients had been sent. */
+export function abandonedError(cause: unknown, message: string): DistError {
+  return new DistBackendError(
+    `the last step was given up after some of its gradients had been sent, since its body threw: ${message}. ` +
+      "Call resetState() on all ranks to go on, or make a new group",
+    { code: "STEP_ABANDONED", cause },
+  );
+}

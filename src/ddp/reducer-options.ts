@@ -1,3 +1,4 @@
+import { type OptionNames, requireOptionNames } from "../collectives/option-names.ts";
 import { environmentFlag } from "../environment/index.ts";
 import { describe, InvalidArgumentError } from "../errors/index.ts";
 import type { Parameter } from "./parameter.ts";
@@ -34,6 +35,16 @@ export interface ReducerOptions {
   readonly paramToNameMapping?: Readonly<Record<number, string>>;
 }
 
+const optionNames: OptionNames<ReducerOptions> = {
+  expectSparseGradients: true,
+  bucketBytesCap: true,
+  firstBucketBytesCap: true,
+  bucketBytesCapList: true,
+  findUnusedParameters: true,
+  gradientAsBucketView: true,
+  paramToNameMapping: true,
+};
+
 /** Options as the reducer uses them. */
 export interface ReducerSettings {
   readonly expectSparseGradients: readonly boolean[];
@@ -48,6 +59,7 @@ export interface ReducerSettings {
 
 /** @throws InvalidArgumentError for options of the wrong kind. */
 export function readReducerOptions(options: ReducerOptions, parameters: readonly Parameter[]): ReducerSettings {
+  requireOptionNames("Reducer", options, optionNames);
   const {
     expectSparseGradients = parameters.map(({ sparse }) => sparse),
     bucketBytesCap = DEFAULT_BUCKET_BYTES,

@@ -10,7 +10,14 @@ import type { GradBucket } from "./grad-bucket.ts";
 import { IterationTimer } from "./iteration-timer.ts";
 import type { Logger } from "./logger.ts";
 import type { Gradient, Parameter } from "./parameter.ts";
-import { brokenError, graphChangedError, type NamedIndex, readyTwiceError, unfinishedError } from "./reducer-errors.ts";
+import {
+  abandonedError,
+  brokenError,
+  graphChangedError,
+  type NamedIndex,
+  readyTwiceError,
+  unfinishedError,
+} from "./reducer-errors.ts";
 import { type ReducerOptions, type ReducerSettings, readReducerOptions } from "./reducer-options.ts";
 import { RegisteredHook } from "./registered-hook.ts";
 import { syncBucketIndices } from "./sync-bucket-indices.ts";
@@ -23,7 +30,6 @@ export interface ReducerFacts {
   readonly bucketLimits: readonly number[];
   readonly hasRebuilt: boolean;
   readonly bucketsReduced: number;
-  readonly staticGraph: boolean;
   readonly unused: readonly number[];
   readonly lastReadyOrder: readonly number[];
 }
@@ -54,6 +60,8 @@ export class Reducer {
 
   #staticGraph = false;
   #iterations = 0;
+  /** Number of iterations of other ranks that this one has taken part in. */
+  #standIns = 0;
   #sampleRate = 100;
   #hasRebuilt = false;
   /** The parameters in the order in which they became ready, until the buckets have been rebuilt from it. */
@@ -137,6 +145,11 @@ export class Reducer {
   prepareForBackward(unused: readonly number[] = []): void {
     this.checkReducerFinalized();
     for (const index of unused) this.#requireIndex(index);
+    if (unused.length > 0 && !this.#findsUnused) {
+      throw new InvalidArgumentError("parameters can be unused only with findUnusedParameters: true", {
+        argument: "unused",
+      });
+    }
     this.timer.backwardStarts();
     this.#expectsHooks = true;
     this.#lastReadyOrder = [];
@@ -192,8 +205,7 @@ export class Reducer {
   async finalizeBackward(): Promise<void> {
     if (this.#isFirstStatic) return this.delayAllReduce();
     if (this.#findsUnused) {
-      const seen = new Set([...this.#ready]);
-      for (const index of this.parameters.keys()) if (!seen.has(index)) this.#markReady(index);
+      for (const index of this.parameters.keys()) if (!this.#ready.has(index)) this.#markReady(index);
     }
     this.timer.computeEnds();
     const missing = this.#missing();
@@ -359,6 +371,7 @@ export class Reducer {
       );
     }
     this.#staticGraph = true;
+    this.#logger?.setStaticGraph();
   }
 
   /** Whether all iterations so far left the same parameters unused. c10d: `_ddp_graph_static`. */
@@ -377,12 +390,39 @@ export class Reducer {
   }
 
   /**
-   * Exchanges zeros, for a rank that has joined.
-   * @param usesWorldSize Whether the others divide by the world size nevertheless.
+   * Takes part in the exchanges of an iteration that this rank does not have, with zeros.
+   * @param usesWorldSize Whether the others divide by the world size, although ranks have joined.
    * @internal
    */
-  standIn(zeros: GradBucket, usesWorldSize: boolean): Promise<void> {
-    return this.#exchanges.standIn(zeros, usesWorldSize);
+  async standIn(usesWorldSize: boolean): Promise<void> {
+    this.#standIns++;
+    const isFirstStatic = this.#isFirstStatic;
+    if (isFirstStatic) await this.group.allReduce(this.#usedMap.fill(0));
+    for (const zeros of this.getZerosLikeGradBuckets()) await this.#exchanges.standIn(zeros, usesWorldSize);
+    if (this.#findsUnused) {
+      await this.group.allReduce(this.#usedMap.fill(0));
+      this.#usedMap.fill(0);
+    }
+    // The others do not either: their first pass of a static graph only counts.
+    if (!isFirstStatic) this.pushAllRebuiltParams();
+  }
+
+  /**
+   * Ends a backward pass whose gradients will not all come. If none was sent, the next one can begin; else {@link resetState}
+   * is needed.
+   * @internal
+   */
+  abandonBackward(cause: unknown): void {
+    if (!this.#expectsHooks) return;
+    this.#expectsHooks = false;
+    if (this.#nextBucket > 0) {
+      this.#broken = abandonedError(cause, messageOf(cause));
+      return;
+    }
+    this.#mustFinalize = false;
+    this.#iterations--;
+    if (!this.#hasRebuilt) this.#readyOrder = [];
+    if (this.#iterations === 0) this.#uses.fill(0);
   }
 
   /**
@@ -407,7 +447,9 @@ export class Reducer {
 
   /** @throws DistError unless the last backward pass has been finished successfully. c10d: `_check_reducer_finalized`. */
   checkReducerFinalized(): void {
-    if (this.#broken !== undefined) throw this.#logged(brokenError(this.#broken, messageOf(this.#broken)));
+    const broken = this.#broken;
+    if (broken instanceof DistError && broken.code === "STEP_ABANDONED") throw this.#logged(broken);
+    if (broken !== undefined) throw this.#logged(brokenError(broken, messageOf(broken)));
     if (this.#mustFinalize) throw this.#logged(this.#unfinished(this.#missing()));
   }
 
@@ -471,7 +513,6 @@ export class Reducer {
       bucketLimits: this.#limits,
       hasRebuilt: this.#hasRebuilt,
       bucketsReduced: this.#bucketsReduced,
-      staticGraph: this.#staticGraph,
       unused: this.#unused,
       lastReadyOrder: this.#lastReadyOrder,
     };
@@ -482,7 +523,7 @@ export class Reducer {
   }
 
   get #isFirstStatic(): boolean {
-    return this.#staticGraph && this.#iterations <= 1;
+    return this.#staticGraph && this.#iterations + this.#standIns <= 1;
   }
 
   get #shouldRebuild(): boolean {
@@ -583,7 +624,8 @@ export class Reducer {
   }
 
   #compareUnused(): void {
-    const now = this.parameters.flatMap((_, index) => (this.#lastReadyOrder.includes(index) ? [] : [index]));
+    const used = new Set(this.#lastReadyOrder);
+    const now = [...this.parameters.keys()].filter((index) => !used.has(index));
     if (this.#iterations > 1 && String(now) !== String(this.#previousUnused)) this.#graphIsStatic = false;
     this.#previousUnused = now;
     this.#unused = now;

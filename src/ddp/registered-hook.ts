@@ -1,3 +1,4 @@
+import { requireOptionNames } from "../collectives/option-names.ts";
 import { addToError, DistError, DistTimeoutError, InvalidArgumentError, messageOf } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
 import { durationText, startTimer, type Timer } from "../time/index.ts";
@@ -15,6 +16,7 @@ export class RegisteredHook {
   readonly #hook: (bucket: GradBucket) => unknown;
 
   constructor(state: unknown, hook: CommHook<never>, options: CommHookOptions) {
+    requireOptionNames("registerCommHook()", options, { pipelined: true, name: true });
     const call = hook as CommHook;
     this.#hook = (bucket) => call(state, bucket);
     this.name = options.name ?? (hook.name || "without a name");

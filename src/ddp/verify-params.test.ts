@@ -56,6 +56,51 @@ describe("ranks whose models differ", () => {
     expect(seen[0]?.message).toContain(message);
   });
 
+  test.each<[string, object, object, string]>([
+    [
+      "a buffer",
+      { buffers: [tensor("mean", [2])] },
+      {},
+      "buffer 0 is mean, float32 of shape [2], on rank 0, and missing on rank 1",
+    ],
+    [
+      "a frozen parameter",
+      { frozen: "embedding" },
+      { frozen: "table" },
+      "frozen tensor 0 is embedding, float32 of shape [3], on rank 0, and table",
+    ],
+    [
+      "an option",
+      { options: { findUnusedParameters: true } },
+      {},
+      "option findUnusedParameters is true on rank 0, and false on rank 1",
+    ],
+    [
+      "the size of the first bucket",
+      { options: { bucketCapMbList: [1] } },
+      {},
+      "option bucketSizes is 1048576 on rank 0, and",
+    ],
+  ])("%s", async (_, first, second, message) => {
+    const seen = await localRanks(2, async ({ rank }) => {
+      const { frozen, options, buffers } = (rank === 0 ? first : second) as {
+        frozen?: string;
+        options?: object;
+        buffers?: ModelTensor[];
+      };
+      const parameters = [
+        ...usual(),
+        ...(frozen === undefined ? [] : [{ ...tensor(frozen, [3]), requiresGrad: false }]),
+      ];
+      return DistributedDataParallel.create({ parameters, ...(buffers && { buffers }) }, options).then(
+        () => "the same",
+        (error: dist.DistError) => `${error.code}: ${error.message}`,
+      );
+    });
+    expect(seen[0]).toContain(`PARAMETERS_DIFFER: DDP expects same model across all ranks, but ${message}`);
+    expect(seen[1]).toContain("PARAMETERS_DIFFER");
+  });
+
   test("in a group that has no store are found by the shapes of rank 0", async () => {
     const seen = await localRanks(2, async ({ rank, group }) => {
       // A group that the library does not know.

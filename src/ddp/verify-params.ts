@@ -2,7 +2,7 @@ import { InvalidArgumentError } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
 import { Tensor, type TensorLike, viewTensor } from "../tensor/index.ts";
 import type { Logger } from "./logger.ts";
-import { ModelComparison } from "./model-comparison.ts";
+import { type Compared, ModelComparison } from "./model-comparison.ts";
 import { factsOf, type ModelTensor, Parameter, type TensorFacts } from "./parameter.ts";
 
 /**
@@ -32,6 +32,13 @@ export async function verifyParamsAcrossProcesses(
   }
 }
 
+/** What ranks compare besides the parameters. */
+export interface ComparedBesides {
+  readonly frozen?: readonly TensorFacts[];
+  readonly buffers?: readonly TensorFacts[];
+  readonly options?: Readonly<Record<string, unknown>>;
+}
+
 /**
  * Does what {@link verifyParamsAcrossProcesses} says.
  * @returns Whether all ranks are known to be Bun's.
@@ -39,26 +46,43 @@ export async function verifyParamsAcrossProcesses(
 export async function verifyModels(
   group: ProcessGroup,
   tensors: readonly TensorFacts[],
+  { frozen = [], buffers = [], options = {} }: ComparedBesides = {},
 ): Promise<{ readonly areAllBun: boolean }> {
-  const comparison = new ModelComparison(group, tensors);
+  const comparison = new ModelComparison(group, [
+    ...tensors.map(compared("tensor")),
+    ...frozen.map(compared("frozen tensor")),
+    ...buffers.map(compared("buffer")),
+    ...Object.entries(options).map(([name, value]): Compared => [`option ${name}`, String(value)]),
+  ]);
   await comparison.publish();
-  await compareCounts(group, tensors.length, comparison);
-  const difference = await comparison.difference();
-  if (difference !== undefined) throw difference;
+  const counts = await countsOfAll(group, tensors.length);
+  const different = await comparison.difference();
+  const other = counts.findIndex((count) => count !== tensors.length);
+  const same = "DDP expects same model across all ranks, but";
+  if (other >= 0) {
+    const first = different === undefined ? "" : `; ${different.difference}`;
+    const text = `Rank ${group.rank} has ${tensors.length} params, while rank ${other} has inconsistent ${counts[other]} params`;
+    throw differs(group, other, `${same} ${text}${first}.`);
+  }
+  if (different !== undefined) throw differs(group, different.rank, `${same} ${different.difference}`);
   await compareShapes(group, tensors);
   return { areAllBun: comparison.areAllBun };
 }
 
-async function compareCounts(group: ProcessGroup, own: number, comparison: ModelComparison): Promise<void> {
+function compared(kind: string): (tensor: TensorFacts, place: number) => Compared {
+  return ({ name, dtype, shape }, place) => [`${kind} ${place}`, `${name}, ${dtype} of shape [${shape.join(", ")}],`];
+}
+
+function differs(group: ProcessGroup, other: number, text: string, argument?: string): InvalidArgumentError {
+  const { name, rank } = group;
+  const init = { code: "PARAMETERS_DIFFER", group: name, rank, peers: [other] };
+  return new InvalidArgumentError(text, argument === undefined ? init : { ...init, argument });
+}
+
+async function countsOfAll(group: ProcessGroup, own: number): Promise<number[]> {
   const counts = Array.from({ length: group.size }, () => new BigInt64Array(1));
   await group.allGather(counts, BigInt64Array.of(BigInt(own)));
-  const other = counts.findIndex(([count]) => count !== BigInt(own));
-  if (other < 0) return;
-  const reason = (await comparison.difference())?.message.replace(/^.*?, but /, "; ") ?? "";
-  throw new InvalidArgumentError(
-    `DDP expects same model across all ranks, but Rank ${group.rank} has ${own} params, while rank ${other} has inconsistent ${counts[other]?.[0]} params${reason}.`,
-    { code: "PARAMETERS_DIFFER", group: group.name, rank: group.rank, peers: [other] },
-  );
+  return counts.map(([count]) => Number(count));
 }
 
 async function compareShapes(group: ProcessGroup, tensors: readonly TensorFacts[]): Promise<void> {
@@ -73,16 +97,12 @@ async function compareShapes(group: ProcessGroup, tensors: readonly TensorFacts[
       const theirs = given.subarray(place, place + values.length);
       place += values.length;
       if (values.every((value, k) => BigInt(value) === theirs[k])) continue;
-      throw new InvalidArgumentError(
+      throw differs(
+        group,
+        0,
         `[${group.rank}]: params[${i}] in this process with sizes [${tensors[i]?.shape.join(", ")}] appears not to match ${what} of the same param in process 0. ` +
           `Here it is ${tensors[i]?.name}; rank 0 has ${what} [${[...theirs].join(", ")}].`,
-        {
-          code: "PARAMETERS_DIFFER",
-          group: group.name,
-          rank: group.rank,
-          peers: [0],
-          argument: tensors[i]?.name ?? "",
-        },
+        tensors[i]?.name,
       );
     }
   }

@@ -1,10 +1,8 @@
 import { describe, InvalidArgumentError } from "../../errors/index.ts";
 import { broadcastCoalesced } from "../broadcast-coalesced.ts";
-import {
-  type DataParallelOptions,
-  DistributedDataParallel,
-  type TrainedParameter,
-} from "../distributed-data-parallel.ts";
+import type { DataParallelOptions } from "../ddp-options.ts";
+import { DistributedDataParallel } from "../distributed-data-parallel.ts";
+import type { TrainedParameter } from "../parameter.ts";
 import type { ArrayValues, Jax, JaxArray } from "./jax-interface.ts";
 import { type Leaf, leavesOf, mapTree } from "./pytree.ts";
 
@@ -102,7 +100,7 @@ export class JaxDataParallel<Params> {
   async average<Grads>(grads: Grads): Promise<Grads> {
     const leaves = this.#matched(grads);
     const { ddp } = this;
-    if (!ddp.requiresGradSync) {
+    if (!ddp.requireBackwardGradSync) {
       throw new InvalidArgumentError("average() must not be called in noSync(): add gradients up by jax.numpy", {
         argument: "grads",
       });

@@ -1,5 +1,6 @@
 import { describe, InvalidArgumentError } from "../../errors/index.ts";
-import { type DataParallelOptions, DistributedDataParallel } from "../distributed-data-parallel.ts";
+import type { DataParallelOptions } from "../ddp-options.ts";
+import { DistributedDataParallel } from "../distributed-data-parallel.ts";
 import type { JoinOptions } from "../join.ts";
 import type {
   GradientsOf,
@@ -109,7 +110,7 @@ export class TensorFlowDataParallel<TF extends TensorFlow> {
     const tf = this.#tf;
     requireReadableBackend(tf);
     const { ddp } = this;
-    const synchronises = ddp.requiresGradSync;
+    const synchronises = ddp.requireBackwardGradSync;
     await ddp.forward();
     const { value, grads } = tf.variableGrads(f, [...this.variables] as never);
     try {

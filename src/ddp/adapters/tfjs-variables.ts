@@ -1,5 +1,6 @@
 import { describe, InvalidArgumentError } from "../../errors/index.ts";
-import type { DataParallelModel, TrainedParameter } from "../distributed-data-parallel.ts";
+import type { DataParallelModel } from "../model.ts";
+import type { TrainedParameter } from "../parameter.ts";
 import type {
   TensorFlow,
   TensorFlowModel,

@@ -17,8 +17,8 @@ import { modelOf, type TensorFlowParameters, variablesOf } from "./tfjs-variable
 export interface TensorFlowOptions extends DataParallelOptions {
   /**
    * Whether variables that are not trainable are copied from rank 0 in every iteration, as moving averages of batch
-   * normalization have to be. With `false` they are copied once, at construction, which is enough for frozen layers.
-   * Default is `true`.
+   * normalization have to be. With `false` they are copied once, at construction, which is enough for frozen layers;
+   * `DistributedDataParallel` itself does not copy buffers then. Default is `true`.
    */
   readonly broadcastBuffers?: boolean;
   /**

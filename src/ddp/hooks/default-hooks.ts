@@ -19,8 +19,9 @@ export const allReduceHook: CommHook<HookGroup> = pipelined(function allReduceHo
 });
 
 /**
- * Averages a bucket as float16, which halves what is sent. Gradients that differ by more than a factor of 2^11 lose
- * precision, and those above 65504 become infinite. Refuses sparse and complex gradients. c10d: `fp16_compress_hook`.
+ * Averages a bucket as float16, which halves what is sent. Each gradient is rounded to 11 bits; from 65520 on it becomes
+ * infinite, and below 3e-8 × ranks zero. It is divided by the number of ranks before the sum, which can therefore overflow
+ * only by rounding, for gradients close to 65504 on all ranks. Refuses sparse and complex gradients. c10d: `fp16_compress_hook`.
  */
 export const fp16CompressHook: CommHook<HookGroup> = pipelined(function fp16CompressHook(group, bucket) {
   return averagedAs("float16", group ?? bucket.group, bucket);

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import * as dist from "../index.ts";
 import { localRanks } from "../testing/index.ts";
 import type { DataParallelOptions } from "./ddp-options.ts";
@@ -83,23 +83,37 @@ describe("DistributedDataParallel", () => {
   });
 
   test("gradients that are computed in the buckets' memory are not copied", async () => {
-    await localRanks(2, async ({ rank }) => {
-      const ddp = await DistributedDataParallel.create(model(), { gradientAsBucketView: true });
-      for (let i = 0; i < 3; i++) {
-        await ddp.step((pass) => {
-          for (const name of ["bias", "weight"]) {
-            const buffer = ddp.gradientBuffer(name) as Float32Array;
-            buffer.fill(rank + i);
-            pass.ready(name, buffer);
-          }
-        });
-        expect(ddp.gradient("weight")).toBe(ddp.gradient("weight"));
-        expect(numbers(ddp.gradient("weight"))).toEqual([i + 0.5, i + 0.5, i + 0.5]);
-        expect((ddp.gradient("weight") as Float32Array).buffer).toBe(
-          (ddp.gradientBuffer("weight") as Float32Array).buffer,
-        );
-      }
+    /** What has been copied from, by the method that all TypedArrays share. */
+    const copied: ArrayBufferLike[] = [];
+    const shared = Object.getPrototypeOf(Float32Array.prototype) as Float32Array;
+    const { set } = shared;
+    const spy = spyOn(shared, "set").mockImplementation(function (this: Float32Array, from, start) {
+      if (from instanceof Float32Array) copied.push(from.buffer);
+      return set.call(this, from, start);
     });
+    try {
+      await localRanks(2, async ({ rank }) => {
+        const ddp = await DistributedDataParallel.create(model(), { gradientAsBucketView: true });
+        for (let i = 0; i < 3; i++) {
+          const [bias, weight] = await ddp.step((pass) => {
+            copied.length = 0;
+            const buffers = ["bias", "weight"].map((name) => {
+              const buffer = ddp.gradientBuffer(name) as Float32Array;
+              pass.ready(name, buffer.fill(rank + i));
+              return buffer;
+            });
+            for (const { buffer } of buffers) expect(copied).not.toContain(buffer);
+            return buffers as [Float32Array, Float32Array];
+          });
+          expect(numbers(weight)).toEqual([i + 0.5, i + 0.5, i + 0.5]);
+          expect(numbers(bias)).toEqual([i + 0.5]);
+          const average = ddp.gradient("weight") as Float32Array;
+          expect([average.buffer, average.byteOffset]).toEqual([weight.buffer, weight.byteOffset]);
+        }
+      });
+    } finally {
+      spy.mockRestore();
+    }
   });
 
   test("memory of buckets from before they were rebuilt still counts as a gradient", async () => {

@@ -89,7 +89,7 @@ describe("DistributedDataParallel", () => {
     const { set } = shared;
     const spy = spyOn(shared, "set").mockImplementation(function (this: Float32Array, from, start) {
       if (from instanceof Float32Array) copied.push(from.buffer);
-      return set.call(this, from, start);
+      return set.call(this, from, start ?? 0);
     });
     try {
       await localRanks(2, async ({ rank }) => {

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import * as dist from "../index.ts";
 import { localRanks } from "../testing/index.ts";
 import { DistributedDataParallel } from "./distributed-data-parallel.ts";
@@ -130,5 +130,67 @@ describe("Join", () => {
       const both = [await make({}), await make({ group })];
       expect(() => new Join(both)).toThrow("Using join context manager with multiple process groups");
     });
+  });
+
+  test.each([true])("of two models, divided by the world size: %p", async (divideByInitialWorldSize) => {
+    const seen = await localRanks(3, async ({ rank }) => {
+      const inputs = [0, 1, 3][rank] ?? 0;
+      const create = (data: Float32Array) => DistributedDataParallel.create({ parameters: [{ name: "w", data }] });
+      const weights = [floats(rank), floats(rank)] as const;
+      const models = [await create(weights[0]), await create(weights[1])];
+      const averages: number[][] = [];
+      await new Join(models, { divideByInitialWorldSize }).run(async () => {
+        for (let i = 0; i < inputs; i++) {
+          const both: number[] = [];
+          for (const [m, ddp] of models.entries()) {
+            await ddp.step((pass) => pass.ready("w", floats(6 * rank * (m + 1))));
+            const [average = Number.NaN] = ddp.gradient("w") as Float32Array;
+            const values = ddp.parameters[0]?.source.data as Float32Array;
+            values[0] = (values[0] ?? 0) - average;
+            both.push(Math.round(average * 1e5) / 1e5);
+          }
+          averages.push(both);
+        }
+      });
+      return { averages, weights: weights.map(([weight = Number.NaN]) => Math.round(weight)) };
+    });
+    // As in PyTorch, only the first model knows how many ranks are left.
+    const [first, later] = divideByInitialWorldSize ? [6, 4] : [9, 12];
+    const averages = [
+      [first, 12],
+      [later, 8],
+      [later, 8],
+    ];
+    const weights = [-first - 2 * later, -28];
+    expect(seen).toEqual([
+      { averages: [], weights },
+      { averages: averages.slice(0, 1), weights },
+      { averages, weights },
+    ]);
+  });
+
+  test.each([
+    [1000, 0],
+    [1001, 1],
+  ])("a rank that stands in for others %d times gives %d warnings", async (iterations, warnings) => {
+    const warned = spyOn(process, "emitWarning").mockImplementation(() => {});
+    try {
+      await localRanks(2, async ({ rank }) => {
+        const ddp = await DistributedDataParallel.create({ parameters: [{ name: "w", data: floats(0) }] });
+        await ddp.join(async () => {
+          for (let i = 0; i < (rank === 0 ? 0 : iterations); i++) {
+            await ddp.step((pass) => pass.ready("w", floats(1)));
+          }
+        });
+      });
+      expect(warned).toHaveBeenCalledTimes(warnings);
+      if (warnings === 0) return;
+      expect(warned).toHaveBeenCalledWith(
+        expect.stringContaining("rank 0 has at least 1000 fewer inputs than other currently-active ranks"),
+        { type: "DistWarning", code: "UNEVEN_INPUTS" },
+      );
+    } finally {
+      warned.mockRestore();
+    }
   });
 });

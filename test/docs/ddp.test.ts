@@ -1,6 +1,6 @@
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import * as dist from "bun-c10d";
-import { DistributedDataParallel, type GradBucket } from "bun-c10d/ddp";
+import { type BackwardPass, DistributedDataParallel, type GradBucket } from "bun-c10d/ddp";
 import { localRanks } from "bun-c10d/testing";
 import { files, page } from "./code/ddp.ts";
 import { CodeFolder } from "./code-folder.ts";
@@ -51,7 +51,38 @@ type Provoked = Promise<readonly (dist.DistError | undefined)[]>;
 /** For each row of the table of errors, what provokes them. */
 const provoked: Readonly<Record<string, () => Provoked>> = {
   "models that differ": () =>
-    localRanks(2, ({ rank }) => thrownBy(() => create({}, "same", rank === 0 ? "weight" : "bias"))),
+    localRanks(2, async ({ rank }) => [
+      await thrownBy(() => create({}, "same", rank === 0 ? "weight" : "bias")),
+      await thrownBy(() => create({ findUnusedParameters: rank === 0 }, "weight")),
+    ]).then((errors) => errors.flat()),
+  "an option that does not exist": () =>
+    localRanks(1, async () => {
+      const errors: (dist.DistError | undefined)[] = [];
+      for (const options of [{ bukcetCapMb: 1 }, { group: null }]) {
+        errors.push(await thrownBy(() => create(options, "weight")));
+      }
+      return errors;
+    }).then(([errors = []]) => errors),
+  "`backward()` without": () =>
+    localRanks(1, async () => {
+      const ddp = await create({}, "weight");
+      return thrownBy(() => ddp.backward());
+    }),
+  "a step whose body throws": () =>
+    localRanks(1, async () => {
+      const ddp = await create({}, "weight");
+      const cause = new Error("mine");
+      const broken = (pass: BackwardPass) => {
+        pass.ready("weight", floats(1, 2));
+        throw cause;
+      };
+      expect(await thrownBy(() => ddp.step(broken))).toBe(cause as never);
+      const error = await thrownBy(() => ddp.step(() => {}));
+      expect(error?.cause).toBe(cause);
+      ddp.resetState();
+      await ddp.step((pass) => pass.ready("weight", floats(1, 2)));
+      return error;
+    }),
   "a parameter that got no gradient": () =>
     localRanks(1, async () => {
       const ddp = await create({}, "weight", "bias");
@@ -123,7 +154,7 @@ const provoked: Readonly<Record<string, () => Provoked>> = {
 const errorTable = page.split("## When something is wrong\n")[1]?.split("\n## ")[0] ?? "";
 
 /** Its rows: what is wrong, and the codes. */
-const errorRows = Array.from(errorTable.matchAll(/^\| (\w[^|]*) \| ([^|]*) \|$/gm), ([, what = "", error = ""]) => ({
+const errorRows = Array.from(errorTable.matchAll(/^\| ([`\w][^|]*) \| ([^|]*) \|$/gm), ([, what = "", error = ""]) => ({
   what,
   codes: Array.from(error.matchAll(/`([A-Z]+_[A-Z_]+)`/g), ([, code = ""]) => code),
 }));
@@ -141,8 +172,8 @@ test.each(Object.entries(provoked))("%s…: the error that the page names", asyn
   const seen = [...new Set(errors.map((error) => error?.code ?? ""))].sort();
   // That of the all-reduce itself: its peer has left.
   expect(seen).toEqual(codes.length === 0 ? ["PEER_LOST"] : codes.toSorted());
-  // All name the parameter.
-  for (const error of errors) expect(error?.message).toMatch(/weight|bias/);
+  // They say what it is about.
+  for (const error of errors) expect(error?.message).toMatch(/weight|bias|findUnused|bukcetCapMb|group|forward|mine/);
 });
 
 test("after a failed exchange, the next iteration is refused until resetState()", async () => {
@@ -159,7 +190,7 @@ test("after a failed exchange, the next iteration is refused until resetState()"
     expect(await thrownBy(step)).toMatchObject({ code: "HOOK_FAILED" });
     fails = false;
     expect(await thrownBy(step)).toMatchObject({ code: "REDUCTION_FAILED" });
-    ddp.reducer.resetState();
+    ddp.resetState();
     await step();
     expect(ddp.gradient("weight")).toEqual(floats(0.5, 1));
   });

@@ -4,6 +4,7 @@ import { describeGloo } from "../../src/backends/gloo/fixtures/availability.ts";
 import { describeMpi, launchWith } from "../../src/backends/mpi/fixtures/availability.ts";
 import { describeUcc, spawn as withUcc } from "../../src/backends/ucc/fixtures/availability.ts";
 import type { Overlap } from "./fixtures/overlap.ts";
+import type { Way } from "./fixtures/yielding-pass.ts";
 
 setDefaultTimeout(60_000);
 
@@ -27,6 +28,14 @@ function expectOverlap(outcomes: readonly RankOutcome[]): void {
 describeGloo("overlap over gloo", () => {
   test("hides communication", async () => {
     expectOverlap(await spawnRanks(2, file, { args: { backend: "gloo" }, timeout: "50s" }));
+  });
+
+  // docs/ddp.md says which need a pass that yields.
+  test.each<Way>(["pipelined", "hook", "counting"])("%s: while a pass computes that yields", async (way) => {
+    const program = new URL("./fixtures/yielding-pass.ts", import.meta.url);
+    const outcomes = await spawnRanks(2, program, { args: { way }, timeout: "50s" });
+    expect(outcomes.map(({ error }) => error)).toEqual([undefined, undefined]);
+    expect(outcomes.map(({ value }) => value)).toEqual([Array(3).fill(true), Array(3).fill(true)]);
   });
 });
 

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { ReduceOp } from "../collectives/index.ts";
 import { localRanks } from "../testing/index.ts";
 import { DistributedDataParallel } from "./distributed-data-parallel.ts";
 
@@ -67,24 +68,33 @@ describe("the order of buckets", () => {
         { findUnusedParameters: true, bucketCapMbList: [1e-6] },
       );
       expect(ddp.reducer.bucketIndices).toEqual([[2], [1], [0]]);
-      const begun: number[] = [];
-      let before = 0;
+      let exchanged: string[] = [];
+      ddp.registerCommHook(
+        undefined,
+        async (_, bucket) => {
+          exchanged.push(...bucket.parameters().map(({ name }) => name));
+          await bucket.group.allReduce(bucket.dense(), { op: ReduceOp.AVG });
+          return bucket.buffer();
+        },
+        { pipelined: true },
+      );
+      const begun: string[] = [];
       for (const unused of [["c"], [], [2]]) {
         await ddp.forward();
         const pass = ddp.backward({ unused });
         pass.ready("b", Float32Array.of(rank));
-        begun.push(ddp.reducer.facts().bucketsReduced - before);
+        begun.push(exchanged.join(" "));
         pass.ready("a", Float32Array.of(1));
         await pass.finish();
-        before = ddp.reducer.facts().bucketsReduced;
+        expect(exchanged).toEqual(["c", "b", "a"]);
+        exchanged = [];
         expect(["a", "b", "c"].map((name) => ddp.gradient(name))).toEqual([
           Float32Array.of(1),
           Float32Array.of(0.5),
           undefined,
         ]);
       }
-      // Those of c and b.
-      expect(begun).toEqual([2, 0, 2]);
+      expect(begun).toEqual(["c b", "", "c b"]);
     });
   });
 

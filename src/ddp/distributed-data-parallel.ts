@@ -279,7 +279,10 @@ export class DistributedDataParallel implements Joinable {
     await this.reducer.rebuildBuckets();
     if (this.#mustCopyBuffers) await this.#copy(this.#buffers, await findCommonRank(this.group, false));
     this.#sharesBuffers = await this.#doAllSynchronise(false);
-    if (this.#sharesBuffers) await this.reducer.standIn(this.#dividesByWorldSize);
+    if (!this.#sharesBuffers) return;
+    // Of several models, only the first one is told how many ranks are left.
+    const isCounted = this.joinConfig?.isFirstJoinable === true;
+    await this.reducer.standIn(this.#dividesByWorldSize || !isCounted);
   }
 
   /** Whether any rank synchronises the gradients of this iteration. */

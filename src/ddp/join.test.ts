@@ -132,7 +132,7 @@ describe("Join", () => {
     });
   });
 
-  test.each([true])("of two models, divided by the world size: %p", async (divideByInitialWorldSize) => {
+  test.each([true, false])("of two models, divided by the world size: %p", async (divideByInitialWorldSize) => {
     const seen = await localRanks(3, async ({ rank }) => {
       const inputs = [0, 1, 3][rank] ?? 0;
       const create = (data: Float32Array) => DistributedDataParallel.create({ parameters: [{ name: "w", data }] });

@@ -148,6 +148,18 @@ describe("figures", () => {
     });
   });
 
+  test("count the exchanges of the iteration", async () => {
+    await localRanks(1, async () => {
+      const ddp = await DistributedDataParallel.create(model(), { bucketCapMbList: [1e-6] });
+      for (let i = 0; i < 3; i++) {
+        await ddp.step((pass) => {
+          expect(ddp.getDdpLoggingData().intsMap.num_buckets_reduced).toBe(i === 0 ? undefined : 2);
+          for (const name of names) pass.ready(name, floats(1, 2, 3));
+        });
+      }
+    });
+  });
+
   test("of parameters: what was unused, in bytes, and the order in which gradients came", async () => {
     await localRanks(1, async () => {
       const ddp = await DistributedDataParallel.create(model(), { findUnusedParameters: true });

@@ -154,6 +154,7 @@ export class Reducer {
     this.#expectsHooks = true;
     this.#lastReadyOrder = [];
     this.#nextBucket = 0;
+    this.#bucketsReduced = 0;
     for (const bucket of this.#buckets.all) bucket.reset();
     if (this.#staticGraph) this.#usesLeft = [...this.#uses];
     this.#hasMarkedUnused = false;

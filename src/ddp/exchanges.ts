@@ -1,12 +1,13 @@
 import { ReduceOp } from "../collectives/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
 import { type DType, SparseTensor, type TensorLike } from "../tensor/index.ts";
-import { type LibraryTimes, libraryTimesOf, type Work } from "../work/index.ts";
+import { type LibraryTimes, libraryTimesOf } from "../work/index.ts";
 import type { Bucket } from "./bucket.ts";
 import { GradBucket } from "./grad-bucket.ts";
 import type { Gradient } from "./parameter.ts";
 import type { RegisteredHook } from "./registered-hook.ts";
 import { sumOfRows } from "./sparse-gradient.ts";
+import { startedNow } from "./started-now.ts";
 
 /**
  * The exchanges of one iteration after the other. They are issued in the order in which they are begun, even if some have
@@ -137,12 +138,6 @@ export class Exchanges {
     if (parameter === undefined || rows === undefined || !(buffer instanceof SparseTensor)) return this.sum(buffer);
     return handled(sumOfRows(parameter, buffer, rows, (values) => this.group.allReduce(values)));
   }
-}
-
-/** Lets an op begin before microtasks run: the backward pass may compute the next gradients without a pause. */
-function startedNow<T>(work: Work<T>): Work<T> {
-  work.startNow();
-  return work;
 }
 
 /** Marks a promise as handled: its failure is reported where it is awaited. */

@@ -12,7 +12,7 @@ import type { Reducer } from "./reducer.ts";
  *
  * ```ts
  * registerCommHook(ddp.reducer, undefined, async (_, bucket) => {
- *   await dist.allReduce(bucket.dense(), { op: dist.ReduceOp.AVG });
+ *   await bucket.group.allReduce(bucket.dense(), { op: dist.ReduceOp.AVG });
  *   return bucket.buffer();
  * });
  * ```

@@ -5,6 +5,7 @@ import { copyElements, divideElements, scaleElements } from "../elements.ts";
 import type { GradBucket } from "../grad-bucket.ts";
 import { type Gradient, storageOf } from "../parameter.ts";
 import { scaledSparse } from "../sparse-gradient.ts";
+import { startedNow } from "../started-now.ts";
 import { realDTypeOf } from "./exchanged-floats.ts";
 
 /** State of hooks that need nothing but a group: by default that of the bucket. */
@@ -41,7 +42,7 @@ async function averaged(group: ProcessGroup, buffer: Gradient): Promise<Gradient
   if (buffer instanceof SparseTensor) return await group.allReduce(scaledSparse(buffer, group.size));
   const { dtype } = viewTensor(buffer);
   divideElements(storageOf(buffer, "buffer"), dtype, group.size);
-  return await group.allReduce(buffer);
+  return await startedNow(group.allReduce(buffer));
 }
 
 async function averagedAs(dtype: DType, group: ProcessGroup, bucket: GradBucket): Promise<Gradient> {
@@ -54,7 +55,7 @@ async function averagedAs(dtype: DType, group: ProcessGroup, bucket: GradBucket)
   // Rounded twice, as PyTorch does.
   copyElements(compressed, dtype, values, own.dtype);
   divideElements(compressed, dtype, group.size);
-  await group.allReduce(sent);
+  await startedNow(group.allReduce(sent));
   scaleElements(values, own.dtype, compressed, dtype, 1);
   return buffer;
 }

@@ -1,5 +1,5 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
-import type { TensorLike, TensorStorage } from "../tensor/index.ts";
+import { Tensor, type TensorLike, type TensorStorage } from "../tensor/index.ts";
 import { addElements, copyElements, isSameMemory } from "./elements.ts";
 import { denseGradient, type Gradient, type Parameter, storageOf, zerosLike } from "./parameter.ts";
 import type { Reducer } from "./reducer.ts";
@@ -18,7 +18,8 @@ export class BackwardPass {
   readonly #context: PassContext;
   readonly #synchronises: boolean;
   readonly #unused: readonly number[];
-  readonly #given = new Map<Gradient, Parameter>();
+  /** What memory each gradient is in. */
+  readonly #given = new Map<object, Map<number, Parameter>>();
   #phase: "new" | "open" | "finishing" | "finished" = "new";
 
   /** @internal */
@@ -30,7 +31,8 @@ export class BackwardPass {
 
   /**
    * Gives the gradient of a parameter. Its exchange begins when the bucket is complete, so give each as soon as it is
-   * there. Must not be changed before {@link finish}, if it is the bucket's memory (`gradientBuffer()`).
+   * there. A tensor in the bucket's memory (`gradientBuffer()`), and with `staticGraph` any, must not be changed before
+   * {@link finish}.
    *
    * After {@link finish}, `gradient` holds the average. With `gradientAsBucketView` it is copied, and the average is in
    * `gradientBuffer()`; with that as `gradient` nothing is copied.
@@ -56,16 +58,15 @@ export class BackwardPass {
         { argument: "gradient" },
       );
     }
-    const other = this.#given.get(gradient);
-    if (other !== undefined && other !== target) {
-      throw new InvalidArgumentError(
-        `the gradients of ${other.name} and ${target.name} are the same tensor, which can hold only one average`,
-        { argument: "gradient" },
-      );
+    if (!this.#synchronises) {
+      this.#accumulate(target, gradient);
+      return;
     }
-    this.#given.set(gradient, target);
-    if (!this.#synchronises) this.#accumulate(target, gradient);
-    else this.#hand(index, target, gradient);
+    // Checked before anything is added to it.
+    reducer.requireExpected(index, gradient);
+    this.#requireOwnMemory(target, gradient);
+    this.#hand(index, target, gradient);
+    this.#remember(target, gradient);
   }
 
   /**
@@ -117,6 +118,34 @@ export class BackwardPass {
     this.#phase = "open";
   }
 
+  /**
+   * Without bucket views, the tensor of a gradient gets its average, so no two may be the same memory. In a static graph,
+   * those of one parameter are added up.
+   */
+  #requireOwnMemory(parameter: Parameter, gradient: Gradient): void {
+    const { reducer, staticGraph } = this.#context;
+    const [memory, offset] = placeOf(gradient);
+    const other = this.#given.get(memory)?.get(offset);
+    if (other === undefined || parameter.length === 0) return;
+    if (other === parameter && staticGraph) {
+      throw new InvalidArgumentError(
+        `the gradients of two uses of ${parameter.name} are the same tensor: give each its own, or the sum of both once`,
+        { argument: "gradient" },
+      );
+    }
+    if (reducer.settings.gradientAsBucketView) return;
+    throw new InvalidArgumentError(
+      `the gradients of ${other.name} and ${parameter.name} are the same tensor, which can hold only one average`,
+      { argument: "gradient" },
+    );
+  }
+
+  #remember(parameter: Parameter, gradient: Gradient): void {
+    const [memory, offset] = placeOf(gradient);
+    const places = this.#given.get(memory) ?? new Map<number, Parameter>();
+    this.#given.set(memory, places.set(offset, parameter));
+  }
+
   #hand(index: number, parameter: Parameter, gradient: Gradient): void {
     const { reducer, accumulated, staticGraph } = this.#context;
     const before = parameter.grad;
@@ -158,4 +187,10 @@ function copyOf(parameter: Parameter, data: TensorStorage): TensorLike {
   const { dtype, name } = parameter;
   copyElements(storageOf(copy, name), dtype, data, dtype);
   return copy;
+}
+
+/** Where a gradient begins: its buffer and the offset in it, or the object itself if it is not in host memory. */
+function placeOf(gradient: Gradient): readonly [memory: object, offset: number] {
+  const data = !ArrayBuffer.isView(gradient) && gradient instanceof Tensor ? gradient.data : gradient;
+  return ArrayBuffer.isView(data) ? [data.buffer, data.byteOffset] : [gradient, 0];
 }

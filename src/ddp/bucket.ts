@@ -97,6 +97,13 @@ export class Bucket {
     this.#undivided = [];
   }
 
+  /** @throws InvalidArgumentError unless {@link fill} would take this gradient of a parameter. */
+  requireGradient(place: number, grad: Gradient | undefined): void {
+    const parameter = this.parameters[place] as Parameter;
+    if (this.sparse) sparseOf(parameter, grad);
+    else if (grad !== undefined) denseGradient(parameter, grad, this.dtype);
+  }
+
   /**
    * Takes over the gradient of a parameter; one that is `undefined` counts as zeros.
    *

@@ -437,23 +437,115 @@ describe("DistributedDataParallel", () => {
     });
   });
 
-  test("a step whose body throws after a bucket was sent is given up, until resetState()", async () => {
-    await localRanks(1, async () => {
-      const ddp = await DistributedDataParallel.create(model(), { bucketCapMbList: [1e-6] });
+  test("a step whose body throws after a bucket was sent fails the group, and can be forgotten for another one", async () => {
+    const seen = await localRanks(2, async ({ rank }) => {
+      const [group, other] = [await dist.newGroup([0, 1]), await dist.newGroup([0, 1])];
+      if (group === null || other === null) throw new Error("no group");
+      const ddp = await DistributedDataParallel.create(model(), { group, bucketCapMbList: [1e-6] });
       const cause = new Error("out of data");
       const broken = ddp.step((pass) => {
         pass.ready("bias", floats(7));
-        throw cause;
-      });
-      expect(await broken.catch((thrown: unknown) => thrown)).toBe(cause);
-      const next = await ddp.step(() => {}).catch((thrown: dist.DistError) => thrown);
-      expect(next).toMatchObject({ code: "STEP_ABANDONED", cause });
-      ddp.resetState();
-      await ddp.step((pass) => {
-        pass.ready("bias", floats(1));
+        if (rank === 0) throw cause;
         pass.ready("weight", floats(1, 2, 3));
       });
-      expect(numbers(ddp.gradient("bias"))).toEqual([1]);
+      const error = await broken.catch((thrown: unknown) => thrown);
+      const next = await ddp.step(() => {}).catch((thrown: dist.DistError) => thrown);
+      if (rank === 0) {
+        expect(error).toBe(cause);
+        expect(next).toMatchObject({ code: "STEP_ABANDONED", cause });
+      } else expect(next).toMatchObject({ code: "REDUCTION_FAILED" });
+      ddp.resetState();
+      ddp.updateProcessGroup(other);
+      await ddp.step((pass) => {
+        pass.ready("bias", floats(rank));
+        pass.ready("weight", floats(1, 2, 3));
+      });
+      expect(numbers(ddp.gradient("bias"))).toEqual([0.5]);
+      return (error as { readonly code?: string }).code;
+    });
+    expect(seen).toEqual([undefined, expect.stringMatching(/PEER_LOST|ABORTED|GROUP_FAILED/)]);
+  });
+
+  test("gradients that were refused change nothing: the right ones follow", async () => {
+    for (const options of [{}, { gradientAsBucketView: true }, { staticGraph: true }, { findUnusedParameters: true }]) {
+      await localRanks(2, async ({ rank }) => {
+        const ddp = await DistributedDataParallel.create(model(), options);
+        for (let i = 0; i < 3; i++) {
+          const bias = floats(rank);
+          await ddp.step((pass) => {
+            expect(() => pass.ready("bias", floats(1, 2))).toThrow("for parameter bias, got 2 elements");
+            expect(() => pass.ready("weight", bias)).toThrow("for parameter weight, got 1 elements");
+            pass.ready("bias", bias);
+            if (i > 0 && "staticGraph" in options) {
+              expect(() => pass.ready("bias", floats(100))).toThrow(expect.objectContaining({ code: "GRAPH_CHANGED" }));
+            }
+            pass.ready("weight", floats(rank, 2, 3));
+          });
+          expect(numbers(ddp.gradient("bias"))).toEqual([0.5]);
+          expect(numbers(ddp.gradient("weight"))).toEqual([0.5, 2, 3]);
+        }
+      });
+    }
+  });
+
+  test("gradients in the same memory are refused where they would overwrite each other", async () => {
+    await localRanks(1, async () => {
+      const parameters = ["a", "b"].map((name) => ({ name, data: floats(0, 0) }));
+      const scratch = floats(0, 0, 0, 0);
+      const give = (ddp: DistributedDataParallel) =>
+        ddp.step((pass) => {
+          pass.ready("b", scratch.subarray(0, 2).fill(1));
+          pass.ready("a", scratch.subarray(0, 2).fill(5));
+        });
+      const copying = await DistributedDataParallel.create({ parameters });
+      await expect(give(copying)).rejects.toThrow("the gradients of b and a are the same tensor");
+      const viewing = await DistributedDataParallel.create({ parameters }, { gradientAsBucketView: true });
+      await give(viewing);
+      expect([numbers(viewing.gradient("b")), numbers(viewing.gradient("a"))]).toEqual([
+        [1, 1],
+        [5, 5],
+      ]);
+    });
+  });
+
+  test("a rank of a static graph that uses nothing", async () => {
+    await localRanks(2, async ({ rank }) => {
+      const ddp = await DistributedDataParallel.create(model(), { staticGraph: true });
+      for (let i = 0; i < 4; i++) {
+        await ddp.step((pass) => {
+          if (rank === 1) return;
+          pass.ready("bias", floats(4));
+          pass.ready("weight", floats(1, 2, 3));
+        });
+        expect(numbers(ddp.gradient("bias"))).toEqual([2]);
+      }
+    });
+  });
+
+  test("tensors over arrays of another kind, and noSync() calls that overlap", async () => {
+    await localRanks(2, async () => {
+      const half = new dist.Tensor(Uint16Array.of(0x3c00, 0x4000), "float16", [2]);
+      const ddp = await DistributedDataParallel.create({ parameters: [{ name: "half", data: half }] });
+      await Promise.all([ddp.noSync(() => Bun.sleep(2)), ddp.noSync(() => Bun.sleep(8))]);
+      expect(ddp.requireBackwardGradSync).toBe(true);
+      await ddp.step((pass) => pass.ready("half", new dist.Tensor(Uint16Array.of(0x3c00, 0x4000), "float16", [2])));
+      const { data } = ddp.gradient("half") as dist.Tensor;
+      expect([...data]).toEqual([0x3c00, 0x4000]);
+    });
+  });
+
+  test("a gradient that loses its memory before the end of the step", async () => {
+    await localRanks(1, async () => {
+      const group = (await dist.newGroup([0])) as dist.ProcessGroup;
+      const ddp = await DistributedDataParallel.create(model(), { group });
+      const bias = floats(1);
+      const failed = ddp.step((pass) => {
+        pass.ready("bias", bias);
+        pass.ready("weight", floats(1, 2, 3));
+        bias.buffer.transfer();
+      });
+      expect(await failure(failed)).toMatchObject({ code: "DETACHED_BUFFER" });
+      expect(await failure(ddp.step(() => {}))).toMatchObject({ code: "REDUCTION_FAILED" });
     });
   });
 

@@ -53,7 +53,8 @@ export class DistributedDataParallel implements Joinable {
   readonly #context: PassContext;
   /** Whether {@link forward} has begun an iteration that has no backward pass yet. */
   #isForward = false;
-  #synchronises = true;
+  /** How many {@link noSync} are running. */
+  #localDepth = 0;
   #sharesBuffers = true;
   #dividesByWorldSize = true;
 
@@ -117,7 +118,7 @@ export class DistributedDataParallel implements Joinable {
 
   /** Whether the gradients of this iteration are exchanged: `false` in {@link noSync}. c10d: `require_backward_grad_sync`. */
   get requireBackwardGradSync(): boolean {
-    return this.#synchronises;
+    return this.#localDepth === 0;
   }
 
   /**
@@ -127,6 +128,9 @@ export class DistributedDataParallel implements Joinable {
    * @returns What `body` returns.
    */
   async step<T>(body: (pass: BackwardPass) => T | PromiseLike<T>): Promise<T> {
+    if (typeof body !== "function") {
+      throw new InvalidArgumentError(`step() takes a function, got ${describe(body)}`, { argument: "body" });
+    }
     await this.forward();
     const pass = this.backward();
     let result: T;
@@ -142,7 +146,7 @@ export class DistributedDataParallel implements Joinable {
 
   /** Begins an iteration, before the forward pass: gives all ranks the buffers of rank 0, and in the second one new buckets. */
   async forward(): Promise<void> {
-    if (this.#synchronises) {
+    if (this.requireBackwardGradSync) {
       this.logger.setRuntimeStatsAndLog();
       this.reducer.prepareForForward();
     }
@@ -154,8 +158,8 @@ export class DistributedDataParallel implements Joinable {
     if (this.#mustCopyBuffers) {
       await this.#copy(this.#buffers, this.joinConfig?.enable ? await findCommonRank(this.group, true) : 0);
     }
-    if (this.joinConfig?.enable) await this.#doAllSynchronise(this.#synchronises);
-    this.#sharesBuffers = this.#synchronises;
+    if (this.joinConfig?.enable) await this.#doAllSynchronise(this.requireBackwardGradSync);
+    this.#sharesBuffers = this.requireBackwardGradSync;
     this.#isForward = true;
   }
 
@@ -179,7 +183,7 @@ export class DistributedDataParallel implements Joinable {
       });
     }
     this.#isForward = false;
-    return new BackwardPass(this.#context, this.#synchronises, unused);
+    return new BackwardPass(this.#context, this.requireBackwardGradSync, unused);
   }
 
   /**
@@ -211,12 +215,11 @@ export class DistributedDataParallel implements Joinable {
    * c10d: `no_sync`.
    */
   async noSync<T>(body: () => T | PromiseLike<T>): Promise<T> {
-    const before = this.#synchronises;
-    this.#synchronises = false;
+    this.#localDepth++;
     try {
       return await body();
     } finally {
-      this.#synchronises = before;
+      this.#localDepth--;
     }
   }
 
@@ -305,7 +308,7 @@ export class DistributedDataParallel implements Joinable {
       throw error;
     }
     if (this.group.rank === source) return;
-    for (const [i, tensor] of tensors.entries()) tensor.received?.(values[i] as TensorLike);
+    for (const [i, tensor] of tensors.entries()) await tensor.received?.(values[i] as TensorLike);
   }
 
   #indexOf(parameter: string | number): number {

@@ -59,12 +59,12 @@ export class Exchanges {
         return;
       }
       if (hook.pipelined) {
-        bucket.exchange = handled(hook.call(this.gradBucket(bucket, count)));
+        bucket.exchange = handled(this.#hooked(hook, bucket, count));
         return;
       }
     }
     const run = async (): Promise<Gradient> => {
-      if (hook !== undefined) return hook.call(this.gradBucket(bucket, count));
+      if (hook !== undefined) return this.#hooked(hook, bucket, count);
       this.#divisor ??= await this.#counting;
       bucket.divide(this.#divisor ?? this.group.size);
       return await this.#sumOf(bucket);
@@ -126,6 +126,12 @@ export class Exchanges {
     this.#chain = undefined;
     this.usedMap = undefined;
     this.sparseRows = new Map();
+  }
+
+  /** Calls a hook; what it gives is copied into the bucket at once, since it may use one tensor for all buckets. */
+  async #hooked(hook: RegisteredHook, bucket: Bucket, count: number): Promise<Gradient> {
+    bucket.receive(await hook.call(this.gradBucket(bucket, count)));
+    return bucket.buffer;
   }
 
   #sumOf(bucket: Bucket): PromiseLike<Gradient> {

@@ -19,8 +19,8 @@ export interface ModelTensor {
   readonly data: TensorLike;
   /** Sizes of its dimensions, if `data` is a TypedArray of more than one. */
   readonly shape?: readonly number[];
-  /** Called when values from another rank have been written into what `data` gave. */
-  received?(values: TensorLike): void;
+  /** Called when values from another rank have been written into what `data` gave; a promise that it returns is awaited. */
+  received?(values: TensorLike): unknown;
 }
 
 /** A trainable tensor of a model. */
@@ -126,7 +126,39 @@ export function denseGradient(parameter: Parameter, grad: Gradient, otherType?: 
   if (!isArray && grad instanceof Tensor && grad.shape.length > 1 && String(grad.shape) !== String(shape)) {
     return refuse(`one of shape [${grad.shape.join(", ")}], not [${shape.join(", ")}]`);
   }
-  return { data: view.data, dtype: view.dtype };
+  return { data: elementsOf(view.data, view.dtype, `gradient of ${name}`), dtype: view.dtype };
+}
+
+/** Arrays that have the elements of a dtype, or their parts. */
+const arrays: Readonly<
+  Partial<
+    Record<
+      DType,
+      {
+        new (buffer: ArrayBufferLike, byteOffset: number, length: number): TensorStorage;
+        readonly BYTES_PER_ELEMENT: number;
+      }
+    >
+  >
+> = {
+  float32: Float32Array,
+  float64: Float64Array,
+  float16: Float16Array,
+  bfloat16: Uint16Array,
+  complex64: Float32Array,
+  complex128: Float64Array,
+};
+
+/** The same memory in the array of a dtype: a `Tensor` may be over another one. */
+function elementsOf(data: TensorStorage, dtype: DType, what: string): TensorStorage {
+  const Elements = arrays[dtype];
+  if (Elements === undefined || data instanceof Elements) return data;
+  if (data.byteOffset % Elements.BYTES_PER_ELEMENT !== 0) {
+    throw new InvalidArgumentError(`${what}: byte offset ${data.byteOffset} is not aligned for ${dtype}`, {
+      argument: what,
+    });
+  }
+  return new Elements(data.buffer, data.byteOffset, data.byteLength / Elements.BYTES_PER_ELEMENT);
 }
 
 /** What is known of a tensor without its values. */
@@ -149,7 +181,8 @@ export function factsOf(source: ModelTensor): TensorFacts {
   const { name, data } = source;
   const { dtype, device, length } = viewTensor(data, `data of ${name}`);
   const shape = source.shape ?? (data instanceof Tensor ? data.shape : [length]);
-  if (!Array.isArray(shape) || shape.reduce((product: number, n: number) => product * n, 1) !== length) {
+  const isShape = Array.isArray(shape) && shape.every((n) => Number.isSafeInteger(n) && n >= 0);
+  if (!isShape || shape.reduce((product: number, n: number) => product * n, 1) !== length) {
     throw new InvalidArgumentError(
       `${name}: shape ${Array.isArray(shape) ? `[${shape.map(String).join(", ")}]` : describe(shape)} does not hold its ${length} elements`,
       { argument: "shape" },
@@ -161,7 +194,7 @@ export function factsOf(source: ModelTensor): TensorFacts {
 /** Host memory of the values of a tensor. */
 export function storageOf(data: TensorLike, what: string): TensorStorage {
   const view = viewTensor(data, what);
-  if (view.data !== undefined) return view.data;
+  if (view.data !== undefined) return elementsOf(view.data, view.dtype, what);
   throw new InvalidArgumentError(
     `${what} is in memory of device ${view.device.type}; data parallelism is for the CPU`,
     {

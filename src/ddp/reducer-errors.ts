@@ -39,6 +39,14 @@ export function readyTwiceError({ index, name }: NamedIndex, rank: number): Dist
   );
 }
 
+/** A parameter got a gradient that was said to be unused. */
+export function unexpectedError({ index, name }: NamedIndex, rank: number): DistError {
+  return new InvalidArgumentError(
+    `parameter ${name} (index ${index}) got a gradient, although backward({ unused }) names it`,
+    { code: "READY_TWICE", rank, argument: name },
+  );
+}
+
 /** A parameter got a gradient that it did not get in the first iteration of a static graph, or one more. */
 export function graphChangedError({ index, name }: NamedIndex, rank: number): DistError {
   return new InvalidArgumentError(
@@ -51,8 +59,8 @@ export function graphChangedError({ index, name }: NamedIndex, rank: number): Di
 /** An earlier backward pass has failed. */
 export function brokenError(cause: unknown, message: string): DistError {
   return new DistBackendError(
-    `an earlier backward pass has failed, and the gradients of this rank may differ from the others': ${message}. ` +
-      "Call resetState() on all ranks to go on, or make a new group",
+    `an earlier backward pass has failed, and the group with it: ${message}. ` +
+      "To go on, call resetState() and updateProcessGroup() with a new group on all ranks",
     { code: "REDUCTION_FAILED", cause },
   );
 }
@@ -60,8 +68,8 @@ export function brokenError(cause: unknown, message: string): DistError {
 /** A step was given up after some of its gradients had been sent. */
 export function abandonedError(cause: unknown, message: string): DistError {
   return new DistBackendError(
-    `the last step was given up after some of its gradients had been sent, since its body threw: ${message}. ` +
-      "Call resetState() on all ranks to go on, or make a new group",
+    `the last step was given up after some of its gradients had been sent, and the group with it: its body threw ${message}. ` +
+      "To go on, call resetState() and updateProcessGroup() with a new group on all ranks",
     { code: "STEP_ABANDONED", cause },
   );
 }

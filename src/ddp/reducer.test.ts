@@ -228,19 +228,23 @@ describe("Reducer", () => {
     });
   });
 
-  test("resetState() forgets a pass that failed", async () => {
-    await localRanks(2, async ({ rank, group }) => {
+  test("a pass that failed fails its group; resetState() forgets it, for another one", async () => {
+    await localRanks(2, async ({ rank }) => {
+      const [group, other] = [await dist.newGroup([0, 1]), await dist.newGroup([0, 1])];
+      if (group === null || other === null) throw new Error("no group");
       const reducer = new Reducer(make("a", "b"), [[1], [0]], [1, 1], group);
       let fails = true;
       registerCommHook(reducer, undefined, async (_, bucket) => {
         if (fails) throw new Error("once");
-        await group.allReduce(bucket.dense(), { op: dist.ReduceOp.AVG });
+        await bucket.group.allReduce(bucket.dense(), { op: dist.ReduceOp.AVG });
         return bucket.buffer();
       });
       await expect(iterate(reducer, [1, 0], rank)).rejects.toMatchObject({ code: "HOOK_FAILED" });
+      expect(group.state).toBe("FAILED");
       expect(() => reducer.prepareForBackward()).toThrow(expect.objectContaining({ code: "REDUCTION_FAILED" }));
       fails = false;
       reducer.resetState();
+      reducer.updateProcessGroup(other);
       await iterate(reducer, [1, 0], rank);
       expect(reducer.parameters[1]?.grad).toEqual(floats(0.5, 1));
     });

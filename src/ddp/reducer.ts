@@ -16,6 +16,7 @@ import {
   graphChangedError,
   type NamedIndex,
   readyTwiceError,
+  unexpectedError,
   unfinishedError,
 } from "./reducer-errors.ts";
 import { type ReducerOptions, type ReducerSettings, readReducerOptions } from "./reducer-options.ts";
@@ -60,8 +61,8 @@ export class Reducer {
 
   #staticGraph = false;
   #iterations = 0;
-  /** Number of iterations of other ranks that this one has taken part in. */
-  #standIns = 0;
+  /** Whether the first pass of a static graph has ended, in which it is counted how often parameters are used. */
+  #hasCountedUses = false;
   #sampleRate = 100;
   #hasRebuilt = false;
   /** The parameters in the order in which they became ready, until the buckets have been rebuilt from it. */
@@ -172,27 +173,40 @@ export class Reducer {
    */
   autogradHook(index: number): void {
     if (!this.#expectsHooks || this.#hooksRemoved) return;
-    this.#requireIndex(index);
+    this.requireExpected(index, this.parameters[index]?.grad);
     this.#lastReadyOrder.push(index);
-    const usesMap = this.#findsUnused || this.#isFirstStatic;
-    if (usesMap && this.parameters[index]?.grad !== undefined) this.#usedMap[index] = 1;
-    if (this.#isFirstStatic) {
+    const isFirstStatic = this.#isFirstStatic;
+    if ((this.#findsUnused || isFirstStatic) && this.parameters[index]?.grad !== undefined) this.#usedMap[index] = 1;
+    if (isFirstStatic) {
       this.#uses[index] = (this.#uses[index] ?? 0) + 1;
       this.#mustFinalize = true;
       return;
     }
-    if (!this.#hasMarkedUnused) {
-      this.#hasMarkedUnused = true;
-      for (const each of this.#unused) this.#markReady(each);
-    }
+    this.#markUnused();
     if (this.#staticGraph) {
       const left = this.#usesLeft[index] ?? 0;
-      if (left <= 0) throw this.#logged(graphChangedError(this.#named(index), this.group.rank));
       this.#usesLeft[index] = left - 1;
+      this.#mustFinalize = true;
       if (left > 1) return;
     }
-    if (!this.#ready.has(index)) this.#pushReady(index);
+    this.#pushReady(index);
     this.#markReady(index);
+  }
+
+  /**
+   * Throws what {@link autogradHook} would for this gradient of a parameter, and changes nothing.
+   * @internal
+   */
+  requireExpected(index: number, gradient: Gradient | undefined): void {
+    this.#requireIndex(index);
+    const { bucket, place } = this.#buckets.placeOf(index);
+    bucket.requireGradient(place, gradient);
+    const { rank } = this.group;
+    if (this.#staticGraph) {
+      const isExpected = this.#isFirstStatic || (this.#usesLeft[index] ?? 0) > 0;
+      if (!isExpected) throw this.#logged(graphChangedError(this.#named(index), rank));
+    } else if (this.#ready.has(index)) throw this.#logged(readyTwiceError(this.#named(index), rank));
+    else if (this.#unused.includes(index)) throw this.#logged(unexpectedError(this.#named(index), rank));
   }
 
   /**
@@ -205,6 +219,7 @@ export class Reducer {
    */
   async finalizeBackward(): Promise<void> {
     if (this.#isFirstStatic) return this.delayAllReduce();
+    this.#markUnused();
     if (this.#findsUnused) {
       for (const index of this.parameters.keys()) if (!this.#ready.has(index)) this.#markReady(index);
     }
@@ -229,6 +244,7 @@ export class Reducer {
       this.#launch(bucket);
     }
     await this.#finalize();
+    this.#hasCountedUses = true;
   }
 
   /**
@@ -396,7 +412,6 @@ export class Reducer {
    * @internal
    */
   async standIn(usesWorldSize: boolean): Promise<void> {
-    this.#standIns++;
     const isFirstStatic = this.#isFirstStatic;
     if (isFirstStatic) await this.group.allReduce(this.#usedMap.fill(0));
     for (const zeros of this.getZerosLikeGradBuckets()) await this.#exchanges.standIn(zeros, usesWorldSize);
@@ -406,6 +421,7 @@ export class Reducer {
     }
     // The others do not either: their first pass of a static graph only counts.
     if (!isFirstStatic) this.pushAllRebuiltParams();
+    this.#hasCountedUses = true;
   }
 
   /**
@@ -417,13 +433,16 @@ export class Reducer {
     if (!this.#expectsHooks) return;
     this.#expectsHooks = false;
     if (this.#nextBucket > 0) {
-      this.#broken = abandonedError(cause, messageOf(cause));
+      // Nobody waits for those that were sent.
+      const sent = [...this.#buckets.all.map(({ exchange }) => exchange), this.#exchanges.usedMap];
+      for (const each of sent) void Promise.resolve(each).catch(() => {});
+      this.#fail(abandonedError(cause, messageOf(cause)));
       return;
     }
     this.#mustFinalize = false;
-    this.#iterations--;
     if (!this.#hasRebuilt) this.#readyOrder = [];
-    if (this.#iterations === 0) this.#uses.fill(0);
+    if (this.#isFirstStatic) this.#uses.fill(0);
+    if (this.#isFirstStatic || this.#findsUnused) this.#usedMap.fill(0);
   }
 
   /**
@@ -455,8 +474,8 @@ export class Reducer {
   }
 
   /**
-   * Forgets a backward pass that failed or was not finished, and the rebuilt buckets. To be called on all ranks; ops in
-   * flight must have ended. c10d: `_reset_state`.
+   * Forgets a backward pass that failed or was not finished, the rebuilt buckets, and all gradients. To be called on all
+   * ranks. If the pass had failed, so has its group: {@link updateProcessGroup}. c10d: `_reset_state`.
    */
   resetState(): void {
     this.#hasRebuilt = false;
@@ -464,6 +483,10 @@ export class Reducer {
     this.#expectsHooks = false;
     this.#mustFinalize = false;
     this.#broken = undefined;
+    this.#hasCountedUses = false;
+    this.#uses.fill(0);
+    this.#unused = [];
+    for (const parameter of this.parameters) parameter.grad = undefined;
     this.#exchanges.reset();
     this.#usedMap.fill(0);
     this.#installed = [];
@@ -524,7 +547,7 @@ export class Reducer {
   }
 
   get #isFirstStatic(): boolean {
-    return this.#staticGraph && this.#iterations + this.#standIns <= 1;
+    return this.#staticGraph && !this.#hasCountedUses;
   }
 
   get #shouldRebuild(): boolean {
@@ -535,8 +558,21 @@ export class Reducer {
     if (this.#shouldRebuild) this.#readyOrder.push(index);
   }
 
+  /** Marks those as ready of which it is known that they will get no gradient. */
+  #markUnused(): void {
+    if (this.#hasMarkedUnused) return;
+    this.#hasMarkedUnused = true;
+    for (const index of this.#unused) this.#markReady(index);
+  }
+
+  /** The ranks may not be in step any more, so that averages would be of different iterations: their group fails. */
+  #fail(error: unknown): void {
+    this.#broken = error;
+    this.#logger?.setErrorAndLog(error);
+    this.group.abort(`a backward pass of rank ${this.group.rank} has failed: ${messageOf(error)}`);
+  }
+
   #markReady(index: number): void {
-    if (this.#ready.has(index)) throw this.#logged(readyTwiceError(this.#named(index), this.group.rank));
     this.#stats[index] = this.timer.sinceBackwardStart();
     this.#fill(index);
     this.#ready.add(index);
@@ -578,8 +614,11 @@ export class Reducer {
       try {
         return await pending;
       } catch (error) {
-        if (failure === undefined && error instanceof DistError) addToError(error, what);
-        failure ??= { error };
+        if (failure !== undefined) return undefined;
+        if (error instanceof DistError) addToError(error, what);
+        failure = { error };
+        // Ends the other exchanges, too.
+        this.#fail(error);
         return undefined;
       }
     };
@@ -593,12 +632,13 @@ export class Reducer {
     for (const each of this.#installed) await waitFor(each, "after the backward pass");
     this.#installed = [];
     this.#exchanges.reset();
-    if (failure !== undefined) {
-      this.#broken = failure.error;
-      this.#logger?.setErrorAndLog(failure.error);
-      throw failure.error;
+    if (failure !== undefined) throw failure.error;
+    try {
+      for (const [index, bucket] of this.#buckets.all.entries()) this.#deliver(bucket, results[index] as Gradient);
+    } catch (error) {
+      this.#fail(error);
+      throw error;
     }
-    for (const [index, bucket] of this.#buckets.all.entries()) this.#deliver(bucket, results[index] as Gradient);
     this.#mustFinalize = false;
     if (this.#findsUnused) {
       this.#compareUnused();

@@ -35,6 +35,9 @@ const floats = (...values: number[]) => Float32Array.from(values);
 const parameter = (name: string, data: dist.TensorLike = floats(1, 2)) => ({ name, data });
 const create = (options: object = {}, ...names: string[]) =>
   DistributedDataParallel.create({ parameters: names.map((name) => parameter(name)) }, options);
+/** A group of all ranks that may fail. */
+const newGroup = async (size: number) =>
+  (await dist.newGroup(Array.from({ length: size }, (_, rank) => rank))) as dist.ProcessGroup;
 const thrownBy = (body: () => unknown) =>
   Promise.try(body).then(
     () => undefined,
@@ -70,7 +73,7 @@ const provoked: Readonly<Record<string, () => Provoked>> = {
     }),
   "a step whose body throws": () =>
     localRanks(1, async () => {
-      const ddp = await create({}, "weight");
+      const ddp = await create({ group: await newGroup(1) }, "weight");
       const cause = new Error("mine");
       const broken = (pass: BackwardPass) => {
         pass.ready("weight", floats(1, 2));
@@ -80,6 +83,7 @@ const provoked: Readonly<Record<string, () => Provoked>> = {
       const error = await thrownBy(() => ddp.step(() => {}));
       expect(error?.cause).toBe(cause);
       ddp.resetState();
+      ddp.updateProcessGroup(await newGroup(1));
       await ddp.step((pass) => pass.ready("weight", floats(1, 2)));
       return error;
     }),
@@ -102,7 +106,7 @@ const provoked: Readonly<Record<string, () => Provoked>> = {
     localRanks(1, async () => {
       const errors: (dist.DistError | undefined)[] = [];
       for (const names of [["weight", "bias"], []]) {
-        const ddp = await create({ staticGraph: true }, "weight", "bias");
+        const ddp = await create({ staticGraph: true, group: await newGroup(1) }, "weight", "bias");
         for (let i = 0; i < 2; i++) await ddp.step((pass) => pass.ready("weight", floats(1, 2)));
         errors.push(
           await thrownBy(() =>
@@ -123,7 +127,7 @@ const provoked: Readonly<Record<string, () => Provoked>> = {
     localRanks(1, async () => {
       const errors: (dist.DistError | undefined)[] = [];
       for (const hook of [() => Promise.reject(new Error("mine")), async () => floats(1)]) {
-        const ddp = await create({}, "weight", "bias");
+        const ddp = await create({ group: await newGroup(1) }, "weight", "bias");
         ddp.registerCommHook(undefined, hook);
         errors.push(
           await thrownBy(() =>
@@ -176,21 +180,26 @@ test.each(Object.entries(provoked))("%s…: the error that the page names", asyn
   for (const error of errors) expect(error?.message).toMatch(/weight|bias|findUnused|bukcetCapMb|group|forward|mine/);
 });
 
-test("after a failed exchange, the next iteration is refused until resetState()", async () => {
+test("a failed exchange fails the group on all ranks; another group goes on", async () => {
   const [code] = errorTable.match(/(?<=refused with\s+`)\w+/) ?? [];
   expect(code).toBe("REDUCTION_FAILED");
   await localRanks(2, async ({ rank }) => {
-    const ddp = await create({}, "weight");
-    let fails = true;
+    const ddp = await create({ group: await newGroup(2) }, "weight");
+    const other = await newGroup(2);
+    let fails = rank === 0;
     ddp.registerCommHook(undefined, async (_, bucket) => {
       if (fails) throw new Error("once");
       return average(bucket);
     });
     const step = () => ddp.step((pass) => pass.ready("weight", floats(rank, 1)));
-    expect(await thrownBy(step)).toMatchObject({ code: "HOOK_FAILED" });
+    const error = await thrownBy(step);
+    expect(error?.code).toMatch(rank === 0 ? /^HOOK_FAILED$/ : /^(PEER_LOST|GROUP_FAILED)$/);
+    expect(error?.message).toContain("once");
     fails = false;
     expect(await thrownBy(step)).toMatchObject({ code: "REDUCTION_FAILED" });
     ddp.resetState();
+    ddp.updateProcessGroup(other);
+    expect(ddp.group).toBe(other);
     await step();
     expect(ddp.gradient("weight")).toEqual(floats(0.5, 1));
   });
@@ -204,7 +213,7 @@ test("the tables of figures have all keys", async () => {
     return cells.flatMap((cell) => Array.from(cell.matchAll(/`(\w+)`/g), ([, key = ""]) => key)).sort();
   };
   await localRanks(1, async () => {
-    const ddp = await create({}, "weight");
+    const ddp = await create({ group: await newGroup(1) }, "weight");
     let fails = false;
     ddp.registerCommHook(undefined, async (_, bucket) => {
       if (fails) throw new Error("mine");

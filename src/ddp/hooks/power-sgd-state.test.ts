@@ -127,3 +127,8 @@ describe("save and restore", () => {
     expect(restore).toThrow(message);
   });
 });
+
+test("a saved state that would take hours to restore is refused", () => {
+  const saved = { ...new PowerSGDState().save(), seedsDrawn: 1e15 };
+  expect(() => PowerSGDState.restore(saved)).toThrow("seedsDrawn: at most 100000000 can be drawn again");
+});

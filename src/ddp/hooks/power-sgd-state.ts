@@ -77,6 +77,9 @@ export interface SavedPowerSGDState {
   readonly buckets: readonly (readonly [index: number, bucket: SavedBucket])[];
 }
 
+/** Seeds of a saved state that are drawn again: a second of them. */
+const MAX_SEEDS = 1e8;
+
 /**
  * Options of `powerSGDHook` and `batchedPowerSGDHook`, and what they keep from one iteration to the next. Each model needs
  * its own.
@@ -154,6 +157,8 @@ export class PowerSGDState {
     state.#numelAfter = requireInteger("numelAfterCompression", saved.numelAfterCompression, 0);
     state.#nextReport = requireInteger("nextStatsReport", saved.nextStatsReport, 0);
     const drawn = requireInteger("seedsDrawn", saved.seedsDrawn, 0);
+    // They are drawn again, one by one.
+    if (drawn > MAX_SEEDS) refuse("seedsDrawn", `seedsDrawn: at most ${MAX_SEEDS} can be drawn again, got ${drawn}`);
     while (state.#seedsDrawn < drawn) state.#drawSeed();
     for (const [index, bucket] of structuredClone(saved.buckets)) state.#restored.set(index, bucket);
     return state;

@@ -11,6 +11,8 @@ export interface PassContext {
   /** Sums of the gradients of passes without synchronisation. */
   readonly accumulated: Map<Parameter, TensorLike>;
   readonly staticGraph: boolean;
+  /** Called when a pass has been finished successfully. */
+  finished(): Promise<void>;
 }
 
 /** A backward pass: takes gradients as they are computed, and averages them over all ranks meanwhile. */
@@ -89,6 +91,7 @@ export class BackwardPass {
       this.#phase = "finishing";
       try {
         await reducer.finalizeBackward();
+        await this.#context.finished();
       } catch (error) {
         if ((error as { readonly code?: unknown }).code === "REDUCTION_NOT_FINISHED") this.#phase = "open";
         throw error;

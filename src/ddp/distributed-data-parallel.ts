@@ -17,10 +17,11 @@ import {
 import { findCommonRank, Join, type Joinable, type JoinConfig, type JoinHook, type JoinOptions } from "./join.ts";
 import { Logger } from "./logger.ts";
 import { type DataParallelModel, type ReadModel, readModel } from "./model.ts";
+import { type Compared, ModelComparison } from "./model-comparison.ts";
 import type { Gradient, ModelTensor, Parameter } from "./parameter.ts";
 import { Reducer } from "./reducer.ts";
 import { registerBuiltinCommHook, registerCommHook } from "./register-comm-hook.ts";
-import { verifyModels } from "./verify-params.ts";
+import { differs, verifyModels } from "./verify-params.ts";
 
 /** How many bytes of parameters and buffers are broadcast at a time. */
 const BROADCAST_BYTES = 250 * 2 ** 20;
@@ -51,6 +52,9 @@ export class DistributedDataParallel implements Joinable {
   readonly #buffers: readonly ModelTensor[];
   readonly #indices: ReadonlyMap<string, number>;
   readonly #context: PassContext;
+  /** Of the models at construction, until the hooks have been compared in the first iteration. */
+  #comparison: ModelComparison | undefined;
+  #comparesHooks: ModelComparison | undefined;
   /** Whether {@link forward} has begun an iteration that has no backward pass yet. */
   #isForward = false;
   /** How many {@link noSync} are running. */
@@ -68,20 +72,24 @@ export class DistributedDataParallel implements Joinable {
     const settings = readDataParallelOptions(options);
     const read = readModel(model, settings.broadcastBuffers);
     const { group, initSync, findUnusedParameters, staticGraph, broadcastBuffers, firstLimits } = settings;
-    const { areAllBun } = initSync
+    const comparison = initSync
       ? await verifyModels(group, read.trained, {
           frozen: read.frozen,
           buffers: read.buffers,
           options: { findUnusedParameters, staticGraph, broadcastBuffers, bucketSizes: firstLimits.join(" ") },
         })
-      : { areAllBun: false };
-    const ddp = new DistributedDataParallel(read, settings);
-    if (areAllBun && canAverage(group)) ddp.reducer.averageInLibrary();
+      : undefined;
+    const ddp = new DistributedDataParallel(read, settings, comparison);
+    if (comparison?.areAllBun && canAverage(group)) ddp.reducer.averageInLibrary();
     if (initSync) await ddp.#copy(read.tensors, 0);
     return ddp;
   }
 
-  private constructor({ name, trained, tensors, bufferTensors }: ReadModel, settings: DataParallelSettings) {
+  private constructor(
+    { name, trained, tensors, bufferTensors }: ReadModel,
+    settings: DataParallelSettings,
+    comparison: ModelComparison | undefined,
+  ) {
     const { group, findUnusedParameters, gradientAsBucketView, staticGraph, broadcastBuffers } = settings;
     const sparse = trained.map((each) => each.sparse);
     const [buckets, limits] = computeBucketAssignmentBySize(trained, settings.firstLimits, sparse);
@@ -103,7 +111,9 @@ export class DistributedDataParallel implements Joinable {
       indexOf: (parameter) => this.#indexOf(parameter),
       accumulated: new Map<Parameter, TensorLike>(),
       staticGraph,
+      finished: () => this.#compareHooks(),
     };
+    this.#comparison = comparison;
   }
 
   /** The ranks that train together. */
@@ -153,6 +163,12 @@ export class DistributedDataParallel implements Joinable {
     const notified = await Join.notifyJoinContext(this);
     if (notified !== undefined) {
       this.reducer.setForwardPassWorkHandle(notified.count, this.#dividesByWorldSize);
+    }
+    if (this.requireBackwardGradSync && this.#comparison !== undefined) {
+      const hook: Compared = ["communication hook", this.reducer.hookName ?? "none"];
+      this.#comparesHooks = new ModelComparison(this.group, [hook], this.#comparison, "hook");
+      this.#comparison = undefined;
+      await this.#comparesHooks.publish();
     }
     await this.reducer.rebuildBuckets();
     if (this.#mustCopyBuffers) {
@@ -275,6 +291,20 @@ export class DistributedDataParallel implements Joinable {
       mainHook: () => this.#standIn(),
       postHook: async (isLastJoiner) => this.#copy(this.#tensors, await findCommonRank(this.group, isLastJoiner)),
     };
+  }
+
+  /** After the first iteration: a hook on some ranks only may have exchanged something that the others did not. */
+  async #compareHooks(): Promise<void> {
+    const different = await this.#comparesHooks?.difference();
+    this.#comparesHooks = undefined;
+    if (different === undefined) return;
+    const error = differs(
+      this.group,
+      different.rank,
+      `DDP expects the same hook on all ranks, but ${different.difference}`,
+    );
+    this.reducer.fail(error);
+    throw error;
   }
 
   /** Takes part in the collectives of an iteration that this rank does not have. */

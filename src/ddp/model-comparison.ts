@@ -23,14 +23,17 @@ export class ModelComparison {
   readonly #group: ProcessGroup;
   readonly #store: Store | undefined;
   readonly #number: number;
+  readonly #part: string;
   readonly #own: readonly Compared[];
   #areAllBun = false;
 
-  constructor(group: ProcessGroup, own: readonly Compared[]) {
+  /** @param of The comparison of which this is a later part, of another name. */
+  constructor(group: ProcessGroup, own: readonly Compared[], of?: ModelComparison, part = "model") {
     this.#group = group;
     this.#store = groupStore(group, "ddp");
-    this.#number = comparisons.get(group) ?? 0;
-    comparisons.set(group, this.#number + 1);
+    this.#number = of === undefined ? (comparisons.get(group) ?? 0) : of.#number;
+    if (of === undefined) comparisons.set(group, this.#number + 1);
+    this.#part = part;
     this.#own = own;
   }
 
@@ -38,7 +41,7 @@ export class ModelComparison {
   async publish(): Promise<void> {
     const { timeoutMs: timeout, rank } = this.#group;
     const text = JSON.stringify(this.#own);
-    await this.#store?.set(this.#key("model", rank), text, { timeout });
+    await this.#store?.set(this.#key("text", rank), text, { timeout });
     await this.#store?.set(this.#key("digest", rank), digestOf(text), { timeout });
   }
 
@@ -57,7 +60,7 @@ export class ModelComparison {
     this.#areAllBun = !digests.includes(undefined);
     const other = digests.findIndex((digest) => digest !== undefined && digest !== own);
     if (other < 0) return undefined;
-    const text = await store.get(this.#key("model", other), { timeout });
+    const text = await store.get(this.#key("text", other), { timeout });
     const [mine, theirs] = [new Map(this.#own), new Map(JSON.parse(decoder.decode(text)) as readonly Compared[])];
     const what = [...mine.keys(), ...theirs.keys()].find((each) => mine.get(each) !== theirs.get(each));
     if (what === undefined) return undefined;
@@ -79,7 +82,7 @@ export class ModelComparison {
   }
 
   #key(what: string, rank: number): string {
-    return `${this.#number}/${what}/${rank}`;
+    return `${this.#number}/${this.#part}/${what}/${rank}`;
   }
 }
 

@@ -304,7 +304,7 @@ export class Reducer {
   /**
    * For the next backward pass: the rows that the sparse gradients of any rank may have, by the name of the parameter, the
    * same on all ranks. Their blocks are then all-reduced as one dense tensor, in place of indices and values. On every
-   * backend; PyTorch has it on NCCL only. c10d: `_set_sparse_metadata`.
+   * backend, but not with `Join`; PyTorch has it on NCCL only. c10d: `_set_sparse_metadata`.
    *
    * @throws InvalidArgumentError for a parameter without sparse gradients, and for rows out of range or given twice.
    */
@@ -436,7 +436,7 @@ export class Reducer {
       // Nobody waits for those that were sent.
       const sent = [...this.#buckets.all.map(({ exchange }) => exchange), this.#exchanges.usedMap];
       for (const each of sent) void Promise.resolve(each).catch(() => {});
-      this.#fail(abandonedError(cause, messageOf(cause)));
+      this.fail(abandonedError(cause, messageOf(cause)));
       return;
     }
     this.#mustFinalize = false;
@@ -521,6 +521,11 @@ export class Reducer {
     this.#logger?.setCommHookName(registered.name);
   }
 
+  /** Name of the communication hook, if there is one. */
+  get hookName(): string | undefined {
+    return this.#exchanges.hook?.name;
+  }
+
   /** The part of a bucket for the gradient of a parameter. Changes when buckets are rebuilt. */
   gradientView(index: number): TensorLike {
     this.#requireIndex(index);
@@ -565,8 +570,12 @@ export class Reducer {
     for (const index of this.#unused) this.#markReady(index);
   }
 
-  /** The ranks may not be in step any more, so that averages would be of different iterations: their group fails. */
-  #fail(error: unknown): void {
+  /**
+   * Fails this rank's training, and with it the group: its ranks may not be in step any more, so that averages would be of
+   * different iterations.
+   * @internal
+   */
+  fail(error: unknown): void {
     this.#broken = error;
     this.#logger?.setErrorAndLog(error);
     this.group.abort(`a backward pass of rank ${this.group.rank} has failed: ${messageOf(error)}`);
@@ -618,7 +627,7 @@ export class Reducer {
         if (error instanceof DistError) addToError(error, what);
         failure = { error };
         // Ends the other exchanges, too.
-        this.#fail(error);
+        this.fail(error);
         return undefined;
       }
     };
@@ -636,7 +645,7 @@ export class Reducer {
     try {
       for (const [index, bucket] of this.#buckets.all.entries()) this.#deliver(bucket, results[index] as Gradient);
     } catch (error) {
-      this.#fail(error);
+      this.fail(error);
       throw error;
     }
     this.#mustFinalize = false;

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import * as dist from "../index.ts";
 import { localRanks } from "../testing/index.ts";
+import type { CommHook } from "./comm-hook.ts";
 import { DistributedDataParallel } from "./distributed-data-parallel.ts";
 import type { ModelTensor } from "./parameter.ts";
 import { verifyParamsAcrossProcesses } from "./verify-params.ts";
@@ -99,6 +100,30 @@ describe("ranks whose models differ", () => {
     });
     expect(seen[0]).toContain(`PARAMETERS_DIFFER: DDP expects same model across all ranks, but ${message}`);
     expect(seen[1]).toContain("PARAMETERS_DIFFER");
+  });
+
+  test("a hook on one rank only", async () => {
+    const seen = await localRanks(2, async ({ rank }) => {
+      const group = (await dist.newGroup([0, 1])) as dist.ProcessGroup;
+      const parameters = [{ name: "w", data: new Float32Array(2) }];
+      const ddp = await DistributedDataParallel.create({ parameters }, { group });
+      // What it does looks like the exchange of the other rank.
+      const average: CommHook = async (_, bucket) => {
+        await group.allReduce(bucket.dense(), { op: dist.ReduceOp.AVG });
+        return bucket.buffer();
+      };
+      if (rank === 0) ddp.registerCommHook(undefined, average);
+      const step = () =>
+        ddp.step((pass) => pass.ready("w", Float32Array.of(1, 2))).catch((error: dist.DistError) => error);
+      const [first, second] = [await step(), await step()];
+      if (!(first instanceof dist.DistError) || !(second instanceof dist.DistError)) throw new Error("no error");
+      return [first.code, first.message, second.code];
+    });
+    const same = "DDP expects the same hook on all ranks, but communication hook is";
+    expect(seen).toEqual([
+      ["PARAMETERS_DIFFER", `${same} average on rank 0, and none on rank 1`, "REDUCTION_FAILED"],
+      ["PARAMETERS_DIFFER", `${same} none on rank 1, and average on rank 0`, "REDUCTION_FAILED"],
+    ]);
   });
 
   test("in a group that has no store are found by the shapes of rank 0", async () => {

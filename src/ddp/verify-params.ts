@@ -32,6 +32,8 @@ export async function verifyParamsAcrossProcesses(
   }
 }
 
+const SAME = "DDP expects same model across all ranks";
+
 /** What ranks compare besides the parameters. */
 export interface ComparedBesides {
   readonly frozen?: readonly TensorFacts[];
@@ -41,13 +43,13 @@ export interface ComparedBesides {
 
 /**
  * Does what {@link verifyParamsAcrossProcesses} says.
- * @returns Whether all ranks are known to be Bun's.
+ * @returns The comparison, which knows whether all ranks are Bun's.
  */
 export async function verifyModels(
   group: ProcessGroup,
   tensors: readonly TensorFacts[],
   { frozen = [], buffers = [], options = {} }: ComparedBesides = {},
-): Promise<{ readonly areAllBun: boolean }> {
+): Promise<ModelComparison> {
   const comparison = new ModelComparison(group, [
     ...tensors.map(compared("tensor")),
     ...frozen.map(compared("frozen tensor")),
@@ -58,22 +60,22 @@ export async function verifyModels(
   const counts = await countsOfAll(group, tensors.length);
   const different = await comparison.difference();
   const other = counts.findIndex((count) => count !== tensors.length);
-  const same = "DDP expects same model across all ranks, but";
   if (other >= 0) {
     const first = different === undefined ? "" : `; ${different.difference}`;
     const text = `Rank ${group.rank} has ${tensors.length} params, while rank ${other} has inconsistent ${counts[other]} params`;
-    throw differs(group, other, `${same} ${text}${first}.`);
+    throw differs(group, other, `${SAME}, but ${text}${first}.`);
   }
-  if (different !== undefined) throw differs(group, different.rank, `${same} ${different.difference}`);
+  if (different !== undefined) throw differs(group, different.rank, `${SAME}, but ${different.difference}`);
   await compareShapes(group, tensors);
-  return { areAllBun: comparison.areAllBun };
+  return comparison;
 }
 
 function compared(kind: string): (tensor: TensorFacts, place: number) => Compared {
   return ({ name, dtype, shape }, place) => [`${kind} ${place}`, `${name}, ${dtype} of shape [${shape.join(", ")}],`];
 }
 
-function differs(group: ProcessGroup, other: number, text: string, argument?: string): InvalidArgumentError {
+/** An error about the first difference between this rank and another one. */
+export function differs(group: ProcessGroup, other: number, text: string, argument?: string): InvalidArgumentError {
   const { name, rank } = group;
   const init = { code: "PARAMETERS_DIFFER", group: name, rank, peers: [other] };
   return new InvalidArgumentError(text, argument === undefined ? init : { ...init, argument });

@@ -14,7 +14,7 @@ export interface StepwiseOptimizer {
    *
    * c10d: `step_param`.
    */
-  stepParameter(parameter: Parameter, gradient: Gradient): void;
+  stepParameter(parameter: Parameter, gradient: Gradient): unknown;
 }
 
 /**
@@ -47,7 +47,7 @@ export function hookThenOptimizer<S>(
     bucket.setBuffer(requireBuffer(first, bucket, `the result of ${hook.name}`));
     const gradients = bucket.gradients();
     for (const [i, parameter] of bucket.parameters().entries()) {
-      if (chosen?.has(parameter) ?? true) optimizer.stepParameter(parameter, gradients[i] as Gradient);
+      if (chosen?.has(parameter) ?? true) await optimizer.stepParameter(parameter, gradients[i] as Gradient);
     }
     return bucket.buffer();
   });

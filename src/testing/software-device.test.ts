@@ -8,7 +8,7 @@ import { OpType } from "../collectives/index.ts";
 import * as dist from "../index.ts";
 import type { BackendPlugin, Middleware } from "../registry/index.ts";
 import { SteppedWork, type Work } from "../work/index.ts";
-import { testBackend } from "./backend-suite/backend-suite.ts";
+import { sweepFromEnvironment, testBackend } from "./backend-suite/backend-suite.ts";
 import { byMethods } from "./fixtures/device-methods.ts";
 import plugin, {
   breakDevice,
@@ -31,18 +31,26 @@ const ofMethods = byMethods(softwareDevice("software-device-messages", { message
 const blocksBefore = deviceBlocks();
 const folder = mkdtempSync(join(tmpdir(), "c10d-software-device-"));
 
+// In a smoke sweep, each of the two has one of the larger worlds.
+const sweep = sweepFromEnvironment();
+const [ordered, overtaking] = sweep.seed % 2 === 0 ? [2, 3] : [3, 2];
+if (!sweep.full) {
+  const sample = `${ordered} ranks, and ${overtaking} if messages overtake`;
+  console.log(`sample: a slow device with ${sample}, C10D_SEED=${sweep.seed}`);
+}
+
 describe(`the conformance suite on a slow device (C10D_SEED=${seed})`, () => {
   // Only the host polls these thousands of ops, and it needs some microseconds to continue.
   beforeAll(() => setLongestDelay(100));
   afterAll(() => setLongestDelay());
 
   describe("messages in their order among collectives", () => {
-    testBackend(plugin, { worldSizes: [1, 2, 3], spawn: false, memory });
+    testBackend(plugin, { worldSizes: sweep.full ? [1, 2, 3] : [1, ordered], spawn: false, memory });
   });
 
   describe("messages at once, ops of a batch one by one", () => {
-    const overtaking = softwareDevice("software-device-overtaking", { messages: "overtake", batches: "0" });
-    testBackend(overtaking, { worldSizes: [2, 3], spawn: false, memory });
+    const device = softwareDevice("software-device-overtaking", { messages: "overtake", batches: "0" });
+    testBackend(device, { worldSizes: sweep.full ? [2, 3] : [overtaking], spawn: false, memory });
   });
 });
 

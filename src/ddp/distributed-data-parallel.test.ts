@@ -563,6 +563,24 @@ describe("DistributedDataParallel", () => {
     });
   });
 
+  test("with ranks that were not compared, which may be PyTorch's, gradients are divided before the sum", async () => {
+    await localRanks(3, async ({ rank, group }) => {
+      const two = await dist.newGroup([0, 1]);
+      if (two === null) return;
+      const ddp = await DistributedDataParallel.create(model(), { group: two });
+      expect(ddp.reducer.averagesInLibrary).toBe(true);
+      ddp.updateProcessGroup(group);
+      expect(ddp.reducer.averagesInLibrary).toBe(false);
+      ddp.updateProcessGroup(two);
+      expect(ddp.reducer.averagesInLibrary).toBe(false);
+      await ddp.step((pass) => {
+        pass.ready("bias", floats(rank));
+        pass.ready("weight", floats(rank, 2, 3));
+      });
+      expect(numbers(ddp.gradient("bias"))).toEqual([0.5]);
+    });
+  });
+
   test("other ranks from some iteration on, for gradients, buffers and join()", async () => {
     await localRanks(3, async ({ rank }) => {
       const mean = floats(rank);
@@ -579,8 +597,10 @@ describe("DistributedDataParallel", () => {
         expect(() => ddp.updateProcessGroup(fewer as never)).toThrow("this rank is not in the given group");
         return;
       }
+      expect(ddp.reducer.averagesInLibrary).toBe(true);
       ddp.updateProcessGroup(fewer);
       expect(ddp.group).toBe(fewer);
+      expect(ddp.reducer.averagesInLibrary).toBe(true);
       mean[0] = rank + 5;
       await ddp.join(step);
       // In join(), all get the buffers of the largest rank that has inputs.

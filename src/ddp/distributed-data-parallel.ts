@@ -80,7 +80,7 @@ export class DistributedDataParallel implements Joinable {
         })
       : undefined;
     const ddp = new DistributedDataParallel(read, settings, comparison);
-    if (comparison?.areAllBun && canAverage(group)) ddp.reducer.averageInLibrary();
+    ddp.reducer.averageInLibrary(comparison?.areAllBun === true && canAverage(group));
     if (initSync) await ddp.#copy(read.tensors, 0);
     return ddp;
   }
@@ -277,7 +277,11 @@ export class DistributedDataParallel implements Joinable {
    * all of them. c10d: `_update_process_group`.
    */
   updateProcessGroup(group: ProcessGroup): void {
-    this.reducer.updateProcessGroup(groupOf(group));
+    const [before, now] = [this.group, groupOf(group)];
+    this.reducer.updateProcessGroup(now);
+    // Of ranks that were not there before, it is not known that they are Bun's.
+    const areKnown = now.globalRanks.every((rank) => before.globalRanks.includes(rank));
+    this.reducer.averageInLibrary(this.reducer.averagesInLibrary && areKnown && canAverage(now));
   }
 
   get joinProcessGroup(): ProcessGroup {

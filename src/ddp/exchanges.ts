@@ -90,7 +90,10 @@ export class Exchanges {
    * @param usesWorldSize Whether they divide by the world size, although some have joined.
    */
   async standIn(zeros: GradBucket, usesWorldSize: boolean): Promise<void> {
-    if (this.hook === undefined && usesWorldSize && this.#averages(zeros)) await this.#average(zeros.dense());
+    const { dtype } = zeros;
+    const buffer = zeros.buffer();
+    if (this.hook === undefined && usesWorldSize && this.#averages({ dtype, buffer }))
+      await this.#average(zeros.dense());
     else await this.run(zeros);
   }
 
@@ -105,7 +108,7 @@ export class Exchanges {
   }
 
   /** Whether the library divides the sum of a bucket. Not in 16 bits, where sums would overflow that averages would not. */
-  #averages({ dtype, buffer }: { readonly dtype: DType; readonly buffer: unknown }): boolean {
+  #averages({ dtype, buffer }: { readonly dtype: DType; readonly buffer: Gradient }): boolean {
     return this.averaging && (dtype === "float32" || dtype === "float64") && !(buffer instanceof SparseTensor);
   }
 

@@ -445,14 +445,19 @@ export class Reducer {
     if (this.#isFirstStatic || this.#findsUnused) this.#usedMap.fill(0);
   }
 
+  /** Whether the division by the number of ranks is left to the native library. */
+  get averagesInLibrary(): boolean {
+    return this.#exchanges.averaging;
+  }
+
   /**
-   * Leaves the division by the number of ranks to the native library, for float32 and float64. On all ranks or none: those of
-   * PyTorch divide before they sum.
+   * Whether to leave the division by the number of ranks to the native library, for float32 and float64. On all ranks or
+   * none: those of PyTorch divide before they sum.
    * @internal
    */
-  averageInLibrary(): void {
+  averageInLibrary(does: boolean): void {
     this.#requireIdle("averageInLibrary()");
-    this.#exchanges.averaging = true;
+    this.#exchanges.averaging = does;
   }
 
   /** Gets errors, and is told of the hook. c10d: `set_logger`. */

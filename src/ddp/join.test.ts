@@ -85,6 +85,32 @@ describe("Join", () => {
     });
   });
 
+  test.each([true, false])("sparse gradients; divided by the world size: %p", async (divideByInitialWorldSize) => {
+    await localRanks(2, async ({ rank }) => {
+      const table = { name: "table", data: new Float32Array(6), shape: [3, 2], sparse: true };
+      const ddp = await DistributedDataParallel.create({ parameters: [table, { name: "w", data: floats(0) }] });
+      await ddp.join(
+        async () => {
+          // Rank 0 has one input, rank 1 two.
+          for (let i = 0; i <= rank; i++) {
+            await ddp.step((pass) => {
+              pass.ready("w", floats(4));
+              const values = floats(2, 4);
+              pass.ready("table", dist.sparseTensor({ indices: [[rank]], values, shape: [3, 2], sparseDims: 1 }));
+            });
+            const { indices, values } = ddp.gradient("table") as dist.SparseTensor;
+            const isAlone = i > 0;
+            const own = isAlone && !divideByInitialWorldSize ? [2, 4] : [1, 2];
+            expect([...indices]).toEqual(isAlone ? [1n] : [0n, 1n]);
+            expect([...values]).toEqual(isAlone ? own : [...own, ...own]);
+            expect(ddp.gradient("w")).toEqual(floats(isAlone && divideByInitialWorldSize ? 2 : 4));
+          }
+        },
+        { divideByInitialWorldSize },
+      );
+    });
+  });
+
   test.each([{}, { findUnusedParameters: true }])(
     "a static graph, of which a rank has few iterations or none: %p",
     async (options) => {

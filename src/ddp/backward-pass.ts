@@ -40,8 +40,8 @@ export class BackwardPass {
    * `gradientBuffer()`; with that as `gradient` nothing is copied.
    *
    * @param parameter Its name or index.
-   * @throws InvalidArgumentError for a parameter that does not exist or is ready already, and for a gradient of another
-   *   length or dtype.
+   * @throws InvalidArgumentError for a parameter that does not exist or is ready already (`READY_TWICE`, in a static graph
+   *   `GRAPH_CHANGED`), for a gradient of another length, dtype or shape, and after {@link finish} (`PASS_FINISHED`).
    */
   ready(parameter: string | number, gradient: Gradient): void {
     const { reducer, indexOf } = this.#context;
@@ -74,7 +74,8 @@ export class BackwardPass {
   /**
    * Waits until the gradients of all parameters are the averages over all ranks.
    *
-   * @throws DistError for parameters without a gradient, before anything is waited for; or when the exchange has failed.
+   * @throws DistError for parameters without a gradient (`REDUCTION_NOT_FINISHED`), before anything is waited for: they can
+   *   still be given. Or when an exchange has failed, and the group with it.
    */
   async finish(): Promise<void> {
     if (this.#phase === "finishing" || this.#phase === "finished") {

@@ -264,7 +264,8 @@ export class DistributedDataParallel implements Joinable {
   }
 
   /**
-   * Forgets an iteration that failed. To be called on all ranks, in a group that works. c10d: `Reducer._reset_state`.
+   * Forgets an iteration that failed, and what {@link noSync} has added up. To be called on all ranks; if the group has
+   * failed, followed by {@link updateProcessGroup}. c10d: `Reducer._reset_state`.
    */
   resetState(): void {
     this.#isForward = false;

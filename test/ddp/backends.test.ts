@@ -38,7 +38,8 @@ const expected: Readonly<Record<Trouble, readonly [code: string, text: string][]
     ["REDUCTION_NOT_FINISHED", "Parameters which did not receive grad for rank 1: weight (index 0)."],
   ],
   "hook throws": [
-    ["PEER_LOST", "in communication hook without a name, bucket 1 (weight)"],
+    // In which bucket depends on how soon it learns of that.
+    ["PEER_LOST", "in communication hook without a name, bucket "],
     ["HOOK_FAILED", "failed in bucket 1 (weight): no more memory"],
   ],
   "hook hangs": [

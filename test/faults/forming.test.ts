@@ -5,6 +5,7 @@ import { describeMpi, launchWith } from "../../src/backends/mpi/fixtures/availab
 import { implementations } from "../../src/backends/mpi/implementation.ts";
 import { describeUcc, spawn } from "../../src/backends/ucc/fixtures/availability.ts";
 import { sweepFromEnvironment } from "../../src/testing/backend-suite/backend-suite.ts";
+import { smokeSample } from "../../src/testing/backend-suite/smoke-sample.ts";
 import type { ReportedError } from "../../src/testing/index.ts";
 import type { AbsentArgs } from "./fixtures/absent-rank.ts";
 import type { Forming, FormingArgs } from "./fixtures/forming-rank.ts";
@@ -25,46 +26,53 @@ const NOTICED_MS = 20_000;
 type Death = readonly [worldSize: number, culprit: number, diesAt: number];
 
 function testDeaths(backend: string, deaths: readonly Death[], options: SpawnOptions): void {
-  test.each(deaths)("of %d ranks, rank %d is killed when it requests value %d", async (worldSize, culprit, diesAt) => {
-    const args: FormingArgs = { backend, timeout, culprit, diesAt };
-    const job = await startRanks(worldSize, fixture("forming-rank"), { ...options, args, timeout: "80s" });
-    const outcomes = await job.done;
-    expect(outcomes[culprit]?.signal).toBe("SIGKILL");
-    const died = Number(outcomes[culprit]?.reports[0]);
-    for (const { rank, value, error, hung } of outcomes) {
-      if (rank === culprit) continue;
-      expect([error, hung]).toEqual([undefined, false]);
-      const { error: creationError, opError, at } = value as Forming;
-      // A rank that had connected to it by then has made the group, and sees it die in its first op.
-      const failure = creationError ?? opError;
-      expect(failure).toMatchObject({ name: "DistNetworkError", code: "PEER_LOST", details: { peers: [culprit] } });
-      expect(failure?.message).toContain(`rank ${culprit}`);
-      expect(at - died).toBeLessThan(NOTICED_MS);
-    }
-  });
+  test.each(smokeSample(`deaths in groups that form by ${backend}`, deaths, 3))(
+    "of %d ranks, rank %d is killed when it requests value %d",
+    async (worldSize, culprit, diesAt) => {
+      const args: FormingArgs = { backend, timeout, culprit, diesAt };
+      const job = await startRanks(worldSize, fixture("forming-rank"), { ...options, args, timeout: "80s" });
+      const outcomes = await job.done;
+      expect(outcomes[culprit]?.signal).toBe("SIGKILL");
+      const died = Number(outcomes[culprit]?.reports[0]);
+      for (const { rank, value, error, hung } of outcomes) {
+        if (rank === culprit) continue;
+        expect([error, hung]).toEqual([undefined, false]);
+        const { error: creationError, opError, at } = value as Forming;
+        // A rank that had connected to it by then has made the group, and sees it die in its first op.
+        const failure = creationError ?? opError;
+        expect(failure).toMatchObject({ name: "DistNetworkError", code: "PEER_LOST", details: { peers: [culprit] } });
+        expect(failure?.message).toContain(`rank ${culprit}`);
+        expect(at - died).toBeLessThan(NOTICED_MS);
+      }
+    },
+  );
 }
 
-function testAbsences(backend: string, options: SpawnOptions): void {
-  // They mostly wait.
-  test.concurrent.each([
+function testAbsences(backend: string, turn: number, options: SpawnOptions): void {
+  const absences = [
     [3, 0],
     [4, 1],
     [4, 3],
-  ])("of %d ranks, rank %d does not join", async (worldSize, absent) => {
-    const args: AbsentArgs = { backend, absent, timeout: 6_000 };
-    const outcomes = await spawnRanks(worldSize, fixture("absent-rank"), { ...options, args, timeout: "80s" });
-    for (const { rank, value, error, hung } of outcomes) {
-      expect([error, hung]).toEqual([undefined, false]);
-      if (rank === absent) continue;
-      const failure = value as ReportedError | undefined;
-      expect(failure).toMatchObject({
-        name: "DistTimeoutError",
-        code: "CONNECT_TIMEOUT",
-        details: { peers: [absent] },
-      });
-      expect(failure?.message).toContain(`rank ${absent} did not join the group`);
-    }
-  });
+  ] as const;
+  // They mostly wait.
+  test.concurrent.each(smokeSample(`ranks absent from groups of ${backend}`, absences, 2, turn))(
+    "of %d ranks, rank %d does not join",
+    async (worldSize, absent) => {
+      const args: AbsentArgs = { backend, absent, timeout: 6_000 };
+      const outcomes = await spawnRanks(worldSize, fixture("absent-rank"), { ...options, args, timeout: "80s" });
+      for (const { rank, value, error, hung } of outcomes) {
+        expect([error, hung]).toEqual([undefined, false]);
+        if (rank === absent) continue;
+        const failure = value as ReportedError | undefined;
+        expect(failure).toMatchObject({
+          name: "DistTimeoutError",
+          code: "CONNECT_TIMEOUT",
+          details: { peers: [absent] },
+        });
+        expect(failure?.message).toContain(`rank ${absent} did not join the group`);
+      }
+    },
+  );
 }
 
 /** A rank that is stopped when all have joined, so that the others are in MPI, and continues later. */
@@ -150,7 +158,7 @@ describe("while a group is created", () => {
       ],
       {},
     );
-    testAbsences("gloo", {});
+    testAbsences("gloo", 0, {});
   });
 
   describeUcc("by ucc", () => {
@@ -167,12 +175,12 @@ describe("while a group is created", () => {
       ],
       spawn,
     );
-    testAbsences("ucc", spawn);
+    testAbsences("ucc", 1, spawn);
   });
 
   for (const [turn, implementation] of implementations.entries()) {
     describeMpi("by mpi", implementation, () => {
-      testAbsences("mpi", launchWith(implementation));
+      testAbsences("mpi", turn + 2, launchWith(implementation));
       testPauses(implementation, turn);
       testQueue(implementation);
     });

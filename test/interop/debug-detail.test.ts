@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { smokeSample } from "../../src/testing/backend-suite/smoke-sample.ts";
 import { ForkedPython, type PythonProgram } from "./forked-python.ts";
 import { freePort, peerEnvironment, runProgram } from "./programs.ts";
 import { describeWithTorch, fixture } from "./torch.ts";
@@ -108,14 +109,15 @@ describeWithTorch("TORCH_DISTRIBUTED_DEBUG=DETAIL", (interpreter) => {
   });
 
   describe("on both sides", () => {
-    test.each<[string, Kind[], "await" | "wait"]>([
+    const jobs: [string, Kind[], "await" | "wait"][] = [
       ["Python, Bun; await", ["Python", "Bun"], "await"],
       ["Python, Bun; wait()", ["Python", "Bun"], "wait"],
       ["Bun, Python; await", ["Bun", "Python"], "await"],
       ["Bun, Python, Bun; wait()", ["Bun", "Python", "Bun"], "wait"],
       ["Python, Bun, Python; await", ["Python", "Bun", "Python"], "await"],
       ["Bun, Bun, Bun; await", ["Bun", "Bun", "Bun"], "await"],
-    ])("%s", async (_, kinds, way) => {
+    ];
+    test.each(smokeSample("jobs at DETAIL", jobs, 4))("%s", async (_, kinds, way) => {
       const lines = await run(
         kinds.map((kind) => ({
           program: kind === "Bun" ? { bun: [fixture("detail-rank.ts"), way] } : { argv: [fixture("detail_rank.py")] },

@@ -8,6 +8,7 @@ import { describeUcc, spawn } from "../../src/backends/ucc/fixtures/availability
 import { runCli } from "../../src/cli/fixtures/cli-process.ts";
 import { interruptedWrite } from "../../src/files/fixtures/interrupted-write.ts";
 import { pickle } from "../../src/pickle/index.ts";
+import { smokeSample } from "../../src/testing/backend-suite/smoke-sample.ts";
 import { type SpawnOptions, spawnRanks } from "../../src/testing/index.ts";
 import { MadeJob } from "../../src/trace/fixtures/made-job.ts";
 import type { Scenario, TracedJob } from "./fixtures/traced-rank.ts";
@@ -134,16 +135,19 @@ function testVersion(python: string, isSample: boolean): void {
   });
   afterAll(() => analyser.pythons[Symbol.asyncDispose]());
 
-  const testBunJobs = (backend: string, options: SpawnOptions): void => {
-    test.each(scenarios)(`${backend}, %s: its verdict on Bun's dumps, and that of c10d trace`, async (scenario) => {
-      const folder = await bunJob(backend, scenario, options);
-      await expectVerdict(scenario, 20, folder, analyser);
-      for (const dumps of [folder, join(folder, "json")]) await expectOurVerdict(scenario, 20, dumps);
-    });
+  const testBunJobs = (backend: string, options: SpawnOptions, count: number): void => {
+    test.each(smokeSample(`torchfrtrace of dumps of ${backend}`, scenarios, count, backend.length))(
+      `${backend}, %s: its verdict on Bun's dumps, and that of c10d trace`,
+      async (scenario) => {
+        const folder = await bunJob(backend, scenario, options);
+        await expectVerdict(scenario, 20, folder, analyser);
+        for (const dumps of [folder, join(folder, "json")]) await expectOurVerdict(scenario, 20, dumps);
+      },
+    );
   };
-  describeGloo("gloo", () => testBunJobs("gloo", {}));
-  if (!isSample) describeMpi("mpi", "openmpi", () => testBunJobs("mpi", launchWith("openmpi")));
-  if (!isSample) describeUcc("ucc", () => testBunJobs("ucc", spawn));
+  describeGloo("gloo", () => testBunJobs("gloo", {}, 3));
+  if (!isSample) describeMpi("mpi", "openmpi", () => testBunJobs("mpi", launchWith("openmpi"), 1));
+  if (!isSample) describeUcc("ucc", () => testBunJobs("ucc", spawn, 2));
 
   // It cuts all dumps at the largest of their first record ids. docs/trace.md says so.
   const overflows = [
@@ -168,7 +172,7 @@ function testVersion(python: string, isSample: boolean): void {
     },
   );
 
-  test.each(isSample ? mixedJobs.slice(2, 3) : mixedJobs)(
+  test.each(isSample ? mixedJobs.slice(2, 3) : smokeSample("torchfrtrace of mixed jobs", mixedJobs, 3))(
     "%s of %j: the verdict of c10d trace, and its own on what that writes",
     async (scenario, kinds) => {
       const folder = newFolder();

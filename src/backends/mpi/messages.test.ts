@@ -1,4 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { smokeSample } from "../../testing/backend-suite/smoke-sample.ts";
 import { spawnRanks } from "../../testing/index.ts";
 import { describeMpi, launchWith } from "./fixtures/availability.ts";
 import type { UnequalMessages } from "./fixtures/unequal-messages.ts";
@@ -10,13 +11,14 @@ setDefaultTimeout(120_000);
 const body = new URL("./fixtures/unequal-messages.ts", import.meta.url);
 const unreceived = new URL("./fixtures/unreceived.ts", import.meta.url);
 
-for (const implementation of implementations) {
+for (const [turn, implementation] of implementations.entries()) {
   describeMpi("mpi messages", implementation, () => {
-    test.each([
+    const cases = [
       [2, {}],
       [3, {}],
       [2, { threads: "single" }],
-    ] as const)(
+    ] as const;
+    test.each(smokeSample(`messages of ${implementation}`, cases, 2, turn))(
       "%d ranks, options %o: none is written beyond its buffer, and each matches its receive",
       async (n, options) => {
         const outcomes = await spawnRanks(n, body, {
@@ -40,21 +42,24 @@ for (const implementation of implementations) {
       },
     );
 
-    test.each([2, 3])("%d ranks: a message that nobody received does not reach a later group", async (n) => {
-      const outcomes = await spawnRanks(n, unreceived, { ...launchWith(implementation), timeout: 60_000 });
-      expect(outcomes.map(({ exitCode, error }) => ({ exitCode, error: error?.stack }))).toEqual(
-        Array.from({ length: n }, () => ({ exitCode: 0, error: undefined })),
-      );
-      const found = outcomes[1]?.value as Unreceived[];
-      expect(found.length).toBe(3 * leftovers.length);
-      for (const { kind, error, value } of found) {
-        expect({ kind, value, code: error?.code, peers: error?.details?.peers }).toEqual({
-          kind,
-          value: 0,
-          code: "OP_TIMEOUT",
-          peers: [0],
-        });
-      }
-    });
+    test.each(smokeSample(`messages that nobody received, ${implementation}`, [2, 3], 1, turn))(
+      "%d ranks: a message that nobody received does not reach a later group",
+      async (n) => {
+        const outcomes = await spawnRanks(n, unreceived, { ...launchWith(implementation), timeout: 60_000 });
+        expect(outcomes.map(({ exitCode, error }) => ({ exitCode, error: error?.stack }))).toEqual(
+          Array.from({ length: n }, () => ({ exitCode: 0, error: undefined })),
+        );
+        const found = outcomes[1]?.value as Unreceived[];
+        expect(found.length).toBe(3 * leftovers.length);
+        for (const { kind, error, value } of found) {
+          expect({ kind, value, code: error?.code, peers: error?.details?.peers }).toEqual({
+            kind,
+            value: 0,
+            code: "OP_TIMEOUT",
+            peers: [0],
+          });
+        }
+      },
+    );
   });
 }

@@ -9,6 +9,9 @@
 
 namespace cuemu {
 
+/// What fresh memory has, and memory to which a copy is under way.
+constexpr int poison = 0xdb;
+
 /// The mutex of the world guards what is not const.
 struct Block {
   const uint64_t address;

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "cuda_emulator.h"
 #include "random.h"
 
 namespace cuemu {

@@ -44,6 +44,12 @@ CUresult find(const char* call, Place& place, size_t bytes) {
   return CUDA_SUCCESS;
 }
 
+bool overlaps(const Place& to, const Place& from, size_t bytes) {
+  return to.alias < from.alias + bytes && from.alias < to.alias + bytes;
+}
+
+/// Whether a copy is done when its call returns. As with CUDA, copies to and from pageable memory wait for what they have
+/// to in any case.
 enum class Wait { never, if_host, always };
 
 /// `to` and `from` in the order of a stream. What is at pageable addresses is read now, and written before this returns.
@@ -57,7 +63,7 @@ CUresult copy(const char* call, Device& device, CUstream handle, Place to, Place
     const CUresult error = find(call, *place, bytes);
     if (error != CUDA_SUCCESS) return error;
   }
-  if (to.alias < from.alias + bytes && from.alias < to.alias + bytes) {
+  if (overlaps(to, from, bytes)) {
     fault(CUDA_SUCCESS, "%s: from %zu bytes at 0x%llx to 0x%llx, which overlaps", call, bytes, hex(from.address),
           hex(to.address));
   }
@@ -77,7 +83,11 @@ CUresult copy(const char* call, Device& device, CUstream handle, Place to, Place
   }
   std::shared_ptr<std::vector<uint8_t>> staged;
   if (from.block == nullptr) staged = std::make_shared<std::vector<uint8_t>>(from.alias, from.alias + bytes);
-  item.work = [to = to.alias, from = staged ? staged->data() : from.alias, bytes, staged] {
+  // Until it is done, the result is poison, not the bytes from before.
+  const bool poisons = !overlaps(to, from, bytes);
+  item.work = [to = to.alias, from = staged ? staged->data() : from.alias, bytes, staged, poisons] {
+    if (poisons) std::memset(to, poison, bytes);
+    cuemu_nap("copies");
     std::memmove(to, from, bytes);
     return 0;
   };

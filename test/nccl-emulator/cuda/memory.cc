@@ -11,9 +11,6 @@ namespace cuemu {
 
 namespace {
 
-/// What fresh memory has.
-constexpr int poison = 0xdb;
-
 unsigned long long hex(uint64_t address) { return address; }
 
 CUresult free_at(const char* call, uint64_t address, bool pinned) {

@@ -46,22 +46,29 @@ CUresult check_context(const char* call, Device*& device) {
   return device->error.load(std::memory_order_acquire);
 }
 
-StreamPtr stream_of(const char* call, Device& device, CUstream handle) {
-  if (handle == nullptr || handle == CU_STREAM_LEGACY) return device.legacy();
-  if (handle == CU_STREAM_PER_THREAD) return own_stream(device);
-  auto stream = World::the().streams.find(reinterpret_cast<uint64_t>(handle));
-  if (stream == nullptr) {
-    fault(CUDA_ERROR_INVALID_HANDLE, "%s: %p is no stream, or it was destroyed", call, static_cast<void*>(handle));
+CUresult find_stream(const char* call, Device& device, CUstream handle, StreamPtr& stream) {
+  if (handle == nullptr || handle == CU_STREAM_LEGACY) {
+    stream = device.legacy();
+    if (stream == nullptr) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+  } else if (handle == CU_STREAM_PER_THREAD) {
+    stream = own_stream(device);
+  } else {
+    stream = World::the().streams.find(reinterpret_cast<uint64_t>(handle));
+    if (stream == nullptr) {
+      return fault(CUDA_ERROR_INVALID_HANDLE, "%s: %p is no stream, or it was destroyed", call,
+                   static_cast<void*>(handle));
+    }
   }
-  return stream;
+  return stream->device.error;
 }
 
-EventPtr event_of(const char* call, CUevent handle) {
-  auto event = World::the().events.find(reinterpret_cast<uint64_t>(handle));
+CUresult find_event(const char* call, CUevent handle, EventPtr& event) {
+  event = World::the().events.find(reinterpret_cast<uint64_t>(handle));
   if (event == nullptr) {
-    fault(CUDA_ERROR_INVALID_HANDLE, "%s: %p is no event, or it was destroyed", call, static_cast<void*>(handle));
+    return fault(CUDA_ERROR_INVALID_HANDLE, "%s: %p is no event, or it was destroyed", call,
+                 static_cast<void*>(handle));
   }
-  return event;
+  return event->device.error;
 }
 
 bool is_stream(CUstream handle) {

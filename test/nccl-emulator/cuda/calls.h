@@ -55,10 +55,11 @@ CUresult in_context(const char* call, Body body) noexcept {
   return error != CUDA_SUCCESS ? error : guarded([&] { return body(*device); });
 }
 
-/// The stream of a handle, as the driver sees it in a call on this device: 0, 1 and 2 are its default streams. nullptr,
-/// and a fault, if there is none. With the mutex of the world held.
-StreamPtr stream_of(const char* call, Device& device, CUstream handle);
-EventPtr event_of(const char* call, CUevent handle);
+/// The stream of a handle, as the driver sees it in a call on this device: 0, 1 and 2 are its default streams. Fails, with
+/// a fault, if there is none, and with the error of its device if that is broken. With the mutex of the world held.
+CUresult find_stream(const char* call, Device& device, CUstream handle, StreamPtr& stream);
+/// The same for an event.
+CUresult find_event(const char* call, CUevent handle, EventPtr& event);
 
 /// Without a lock, for null mode.
 bool is_stream(CUstream handle);

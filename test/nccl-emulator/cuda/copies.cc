@@ -56,11 +56,12 @@ enum class Wait { never, if_host, always };
 CUresult copy(const char* call, Device& device, CUstream handle, Place to, Place from, size_t bytes, Wait wait) {
   World& world = World::the();
   World::Lock lock(world.mutex);
-  const StreamPtr stream = stream_of(call, device, handle);
-  if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  StreamPtr stream;
+  CUresult error = find_stream(call, device, handle, stream);
+  if (error != CUDA_SUCCESS) return error;
   if (bytes == 0) return CUDA_SUCCESS;
   for (Place* const place : {&to, &from}) {
-    const CUresult error = find(call, *place, bytes);
+    error = find(call, *place, bytes);
     if (error != CUDA_SUCCESS) return error;
   }
   if (overlaps(to, from, bytes)) {
@@ -73,7 +74,7 @@ CUresult copy(const char* call, Device& device, CUstream handle, Place to, Place
     return CUDA_SUCCESS;
   }
   if (from.block == nullptr && wait == Wait::if_host) {
-    const CUresult error = world.await(lock, stream->device, stream->pending());
+    error = world.await(lock, stream->device, stream->pending());
     if (error != CUDA_SUCCESS) return error;
   }
   Item item;
@@ -101,11 +102,12 @@ CUresult fill(const char* call, Device& device, CUstream handle, CUdeviceptr add
               size_t bytes) {
   World& world = World::the();
   World::Lock lock(world.mutex);
-  const StreamPtr stream = stream_of(call, device, handle);
-  if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  StreamPtr stream;
+  CUresult error = find_stream(call, device, handle, stream);
+  if (error != CUDA_SUCCESS) return error;
   if (bytes == 0) return CUDA_SUCCESS;
   Place place = on_device(address);
-  const CUresult error = find(call, place, bytes);
+  error = find(call, place, bytes);
   if (error != CUDA_SUCCESS) return error;
   if (config().null_mode) {
     lock.unlock();

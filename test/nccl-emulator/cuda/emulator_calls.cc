@@ -35,13 +35,12 @@ class Task {
   bool owns_ = false;
 };
 
-/// A stream that belongs to the device. With the mutex of the world held.
-StreamPtr find_stream(const char* call, Device& device, CUstream handle) {
-  auto stream = stream_of(call, device, handle);
-  if (stream == nullptr || &stream->device == &device) return stream;
-  cuemu::fault(CUDA_ERROR_INVALID_HANDLE, "%s: a stream of device %d is used for device %d", call, stream->device.index,
-               device.index);
-  return nullptr;
+/// The same as find_stream, and the stream belongs to the device.
+CUresult find_own_stream(const char* call, Device& device, CUstream handle, StreamPtr& stream) {
+  const CUresult error = cuemu::find_stream(call, device, handle, stream);
+  if (error != CUDA_SUCCESS || &stream->device == &device) return error;
+  return cuemu::fault(CUDA_ERROR_INVALID_HANDLE, "%s: a stream of device %d is used for device %d", call,
+                      stream->device.index, device.index);
 }
 
 uint64_t count_blocks(bool pinned) {
@@ -73,8 +72,9 @@ CUresult cuemu_enqueue(int index, CUstream handle, const char* what, cuemu_work 
   }
   return cuemu::guarded([&]() -> CUresult {
     const World::Lock lock(world.mutex);
-    const StreamPtr stream = find_stream(what, *device, handle);
-    if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+    StreamPtr stream;
+    const CUresult error = find_own_stream(what, *device, handle, stream);
+    if (error != CUDA_SUCCESS) return error;
     Item item;
     item.what = what;
     for (const auto& [address, bytes] : uses) {
@@ -133,8 +133,8 @@ uint64_t cuemu_hold(int index, CUstream handle) {
   Device* const device = world.device(index);
   if (device == nullptr || !device->active || cuemu::config().null_mode) return 0;
   const World::Lock lock(world.mutex);
-  const StreamPtr stream = find_stream("cuemu_hold", *device, handle);
-  if (stream == nullptr) return 0;
+  StreamPtr stream;
+  if (find_own_stream("cuemu_hold", *device, handle, stream) != CUDA_SUCCESS) return 0;
   Item item;
   item.what = "cuemu_hold";
   item.waits.push_back(world.holds[++last] = std::make_shared<cuemu::Point>());

@@ -26,8 +26,9 @@ template <class Body>
 CUresult with_event(const char* call, CUevent handle, Body body) {
   return cuemu::in_context(call, [&](Device& device) -> CUresult {
     World::Lock lock(World::the().mutex);
-    const EventPtr event = cuemu::event_of(call, handle);
-    return event == nullptr ? CUDA_ERROR_INVALID_HANDLE : static_cast<CUresult>(body(lock, device, *event));
+    EventPtr event;
+    const CUresult error = cuemu::find_event(call, handle, event);
+    return error != CUDA_SUCCESS ? error : static_cast<CUresult>(body(lock, device, *event));
   });
 }
 
@@ -56,8 +57,9 @@ CUresult cuEventDestroy_v2(CUevent handle) {
 CUresult cuEventRecord(CUevent handle, CUstream stream_handle) {
   if (is_done(handle) && cuemu::is_stream(stream_handle)) return done("cuEventRecord");
   return with_event("cuEventRecord", handle, [&](World::Lock&, Device& device, Event& event) -> CUresult {
-    const auto stream = stream_of("cuEventRecord", device, stream_handle);
-    if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+    cuemu::StreamPtr stream;
+    const CUresult error = cuemu::find_stream("cuEventRecord", device, stream_handle, stream);
+    if (error != CUDA_SUCCESS) return error;
     if (&stream->device != &event.device) {
       return cuemu::fault(CUDA_ERROR_INVALID_HANDLE, "cuEventRecord: an event of device %d in a stream of device %d",
                           event.device.index, stream->device.index);
@@ -88,10 +90,12 @@ CUresult cuEventSynchronize(CUevent handle) {
 }
 
 CUresult cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) {
-  return with_event("cuEventElapsedTime", start, [&](World::Lock&, Device&, const Event& from) {
+  return with_event("cuEventElapsedTime", start, [&](World::Lock&, Device&, const Event& from) -> CUresult {
     if (milliseconds == nullptr) return CUDA_ERROR_INVALID_VALUE;
-    const EventPtr to = cuemu::event_of("cuEventElapsedTime", end);
-    if (to == nullptr || !from.times || !to->times) return CUDA_ERROR_INVALID_HANDLE;
+    EventPtr to;
+    const CUresult error = cuemu::find_event("cuEventElapsedTime", end, to);
+    if (error != CUDA_SUCCESS) return error;
+    if (!from.times || !to->times) return CUDA_ERROR_INVALID_HANDLE;
     if (cuemu::config().null_mode) {
       *milliseconds = 0;
       return CUDA_SUCCESS;

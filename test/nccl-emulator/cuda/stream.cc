@@ -1,5 +1,6 @@
 #include "stream.h"
 
+#include <algorithm>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -16,7 +17,6 @@ void complete(Point& point) {
   point.complete = true;
   point.time = Clock::now();
   for (auto* const waiting : point.waiting) waiting->notify_all();
-  point.waiting.clear();
   World::the().notify();
 }
 
@@ -37,16 +37,16 @@ Points Stream::pending() const {
 }
 
 void Stream::put(Item item) {
+  if (!has_thread_) {
+    c10d::spawn_thread("cuemu-stream", [self = shared_from_this()] { self->run(); }).detach();
+    has_thread_ = true;
+  }
   for (auto& point : pending()) {
     if (point != last_) item.waits.push_back(std::move(point));
   }
   for (const auto& block : item.uses) {
     block->users++;
     block->last_user = item.what;
-  }
-  if (!has_thread_) {
-    c10d::spawn_thread("cuemu-stream", [self = shared_from_this()] { self->run(); }).detach();
-    has_thread_ = true;
   }
   last_ = item.done;
   items_.push_back(std::move(item));
@@ -78,8 +78,10 @@ void Stream::run() {
 void Stream::run_item(Lock& lock, Item& item) {
   for (const auto& point : item.waits) {
     if (point->complete) continue;
-    point->waiting.push_back(&wake_);
+    auto& waiting = point->waiting;
+    waiting.push_back(&wake_);
     wake_.wait(lock, [&] { return point->complete || device.error.load() != CUDA_SUCCESS; });
+    waiting.erase(std::remove(waiting.begin(), waiting.end(), &wake_), waiting.end());
   }
   if (item.work) {
     const auto delay = delay_of(mix(config().seed ^ mix(number_ << 32 | put_count_++)));

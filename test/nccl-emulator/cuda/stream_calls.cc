@@ -31,8 +31,9 @@ template <class Body>
 CUresult with_stream(const char* call, CUstream handle, Body body) {
   return cuemu::in_context(call, [&](Device& device) -> CUresult {
     World::Lock lock(World::the().mutex);
-    const StreamPtr stream = stream_of(call, device, handle);
-    return stream == nullptr ? CUDA_ERROR_INVALID_HANDLE : static_cast<CUresult>(body(lock, stream));
+    StreamPtr stream;
+    const CUresult error = cuemu::find_stream(call, device, handle, stream);
+    return error != CUDA_SUCCESS ? error : static_cast<CUresult>(body(lock, stream));
   });
 }
 
@@ -81,9 +82,10 @@ CUresult cuStreamWaitEvent(CUstream handle, CUevent event_handle, unsigned flags
   if (cuemu::config().null_mode && cuemu::is_stream(handle) && cuemu::is_event(event_handle)) {
     return cuemu::in_context("cuStreamWaitEvent", [](const Device&) { return CUDA_SUCCESS; });
   }
-  return with_stream("cuStreamWaitEvent", handle, [&](World::Lock&, const StreamPtr& stream) {
-    const auto event = cuemu::event_of("cuStreamWaitEvent", event_handle);
-    if (event == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  return with_stream("cuStreamWaitEvent", handle, [&](World::Lock&, const StreamPtr& stream) -> CUresult {
+    cuemu::EventPtr event;
+    const CUresult error = cuemu::find_event("cuStreamWaitEvent", event_handle, event);
+    if (error != CUDA_SUCCESS) return error;
     if (event->point == nullptr || event->point->complete) return CUDA_SUCCESS;
     Item item;
     item.what = "cuStreamWaitEvent";

@@ -118,6 +118,36 @@ TEST_CASE_FIXTURE(Fixture, "a broken device: calls fail, waits end, work is disc
   CHECK(faults() == 0);
 }
 
+TEST_CASE_FIXTURE(Fixture, "what belongs to a broken device fails, also where another one is current") {
+  CUcontext other_context = nullptr;
+  REQUIRE(cuDevicePrimaryCtxRetain(&other_context, 1) == CUDA_SUCCESS);
+  const CUstream stream = this->stream();
+  const CUevent event = this->event();
+  REQUIRE(cuCtxSetCurrent(other_context) == CUDA_SUCCESS);
+  cuemu_break(0, CUDA_ERROR_ILLEGAL_ADDRESS);
+  CHECK(cuStreamQuery(nullptr) == CUDA_SUCCESS);
+  CHECK(cuStreamQuery(stream) == CUDA_ERROR_ILLEGAL_ADDRESS);
+  CHECK(cuEventQuery(event) == CUDA_ERROR_ILLEGAL_ADDRESS);
+  CHECK(cuStreamWaitEvent(nullptr, event, 0) == CUDA_ERROR_ILLEGAL_ADDRESS);
+  cuemu_break(0, CUDA_SUCCESS);
+  CHECK(cuStreamQuery(stream) == CUDA_SUCCESS);
+  CHECK(cuDevicePrimaryCtxRelease_v2(1) == CUDA_SUCCESS);
+  CHECK(faults() == 0);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a stream that a broken device has emptied may be destroyed before what it waited for") {
+  const CUstream stream = this->stream();
+  Work work;
+  const uint64_t held = hold(stream);
+  REQUIRE(cuemu_enqueue(0, stream, "work", Work::run, Work::free, &work) == CUDA_SUCCESS);
+  CHECK(cuStreamDestroy_v2(stream) == CUDA_SUCCESS);
+  cuemu_break(0, CUDA_ERROR_ILLEGAL_ADDRESS);
+  while (work.frees == 0) std::this_thread::yield();
+  cuemu_break(0, CUDA_SUCCESS);
+  CHECK(cuCtxSynchronize() == CUDA_SUCCESS);
+  CHECK(cuemu_release(held) == 0);
+}
+
 TEST_CASE_FIXTURE(Fixture, "work that fails breaks its device") {
   const CUstream stream = this->stream();
   Work work;

@@ -62,7 +62,7 @@ TEST_CASE_FIXTURE(Fixture, "memory is limited, and freed memory can be used agai
   CHECK(cuMemAlloc_v2(&memory, total + 1) == CUDA_ERROR_OUT_OF_MEMORY);
   CHECK(cuMemAlloc_v2(&memory, SIZE_MAX) == CUDA_ERROR_OUT_OF_MEMORY);
   CHECK(cuMemAlloc_v2(&memory, 0) == CUDA_ERROR_INVALID_VALUE);
-  for (int turn = 0; turn < 40; turn++) {
+  for (int turn = 0; turn < 20; turn++) {
     const CUdeviceptr first = allocate(total / 2);
     const CUdeviceptr second = allocate(total / 2);
     CHECK(cuMemAlloc_v2(&memory, 1) == CUDA_ERROR_OUT_OF_MEMORY);

@@ -1,5 +1,4 @@
 // What concerns the whole process. The skipped test cases are run by the others, in processes of their own.
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,8 +41,8 @@ TEST_CASE("child: without devices" * doctest::skip()) {
 }
 
 TEST_CASE_FIXTURE(Fixture, "child: exits with work in its streams" * doctest::skip()) {
-  const CUdeviceptr memory = allocate(1 << 20);
   for (int each = 0; each < 4; each++) {
+    const CUdeviceptr memory = allocate(1 << 20);
     const CUstream stream = this->stream(each % 2);
     for (int turn = 0; turn < 1000; turn++) REQUIRE(cuMemsetD8Async(memory, 1, 1 << 20, stream) == CUDA_SUCCESS);
   }
@@ -54,7 +53,7 @@ TEST_CASE_FIXTURE(Fixture, "child: exits with work in its streams" * doctest::sk
 TEST_CASE("before cuInit, without devices, and with wrong settings") {
   CHECK(run_case("child: nothing works before cuInit", {"NCCL_EMULATOR_DEVICES=64"}) == 0);
   CHECK(run_case("child: without devices", {"NCCL_EMULATOR_DEVICES=0"}) == 0);
-  CHECK(run_case("child: without devices", {"NCCL_EMULATOR_DEVICES=many"}) == 128 + SIGABRT);
+  CHECK(run_case("child: without devices", {"NCCL_EMULATOR_DEVICES=many"}) == 2);
 }
 
 TEST_CASE("a process can exit while work is in its streams") {

@@ -1,3 +1,6 @@
+#include <sys/uio.h>
+#include <unistd.h>
+
 #include <thread>
 
 #include "cuda_fixture.h"
@@ -75,6 +78,29 @@ TEST_CASE_FIXTURE(Fixture, "a range outside one allocation, and host memory take
   CHECK(read(memory, 100) == Bytes(100, 0xdb));
   CHECK(read(next, 100) == Bytes(100, 0xdb));
   CHECK(faults() == 0);
+}
+
+TEST_CASE_FIXTURE(Fixture, "until a copy is done, its destination is poison") {
+  const CUdeviceptr from = allocate(1);
+  const CUdeviceptr to = allocate(1);
+  const CUstream stream = this->stream();
+  REQUIRE(cuMemsetD8Async(from, 5, 1, stream) == CUDA_SUCCESS);
+  const void* const alias = cuemu_alias(0, to, 1);
+  bool saw_poison = false;
+  for (int turn = 0; turn < 1000 && !saw_poison; turn++) {
+    REQUIRE(cuMemsetD8Async(to, 7, 1, stream) == CUDA_SUCCESS);
+    REQUIRE(cuStreamSynchronize(stream) == CUDA_SUCCESS);
+    REQUIRE(cuMemcpyDtoDAsync_v2(to, from, 1, stream) == CUDA_SUCCESS);
+    // Read by the kernel, which may look at any time.
+    uint8_t now = 0;
+    do {
+      const iovec mine{&now, 1};
+      const iovec seen{const_cast<void*>(alias), 1};
+      REQUIRE(::process_vm_readv(::getpid(), &mine, 1, &seen, 1, 0) == 1);
+      saw_poison = saw_poison || now == 0xdb;
+    } while (now != 5);
+  }
+  CHECK(saw_poison);
 }
 
 TEST_CASE_FIXTURE(Fixture, "a copy onto itself is a fault") {

@@ -56,6 +56,19 @@ TEST_CASE_FIXTURE(Fixture, "a handle that is no event, or was destroyed, is refu
   }
 }
 
+TEST_CASE_FIXTURE(Fixture, "a handle stays invalid when others have taken its place") {
+  const CUevent destroyed = event();
+  REQUIRE(cuEventDestroy_v2(destroyed) == CUDA_SUCCESS);
+  std::vector<CUevent> others;
+  for (int each = 0; each < 3000; each++) others.push_back(event());
+  CHECK(cuemu_events() == 3000);
+  CHECK(cuEventQuery(destroyed) == CUDA_ERROR_INVALID_HANDLE);
+  for (const CUevent other : others) CHECK(cuEventDestroy_v2(other) == CUDA_SUCCESS);
+  CHECK(cuemu_events() == 0);
+  CHECK(cuEventQuery(destroyed) == CUDA_ERROR_INVALID_HANDLE);
+  CHECK(faults() == 2);
+}
+
 TEST_CASE_FIXTURE(Fixture, "invalid arguments") {
   CUstream stream = nullptr;
   CUevent event = nullptr;

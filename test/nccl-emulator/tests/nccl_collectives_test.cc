@@ -186,8 +186,8 @@ TEST_CASE("collectives of all dtypes and reductions") {
       setenv("NCCL_EMULATOR_DELAY_US", "5", 1);
       Rank rank(r, ranks, id, r);
       for (auto& format : formats())
-        for (size_t count : {size_t{1}, size_t{13}})
-          for (bool in_place : {false, true}) Sweep(rank, r, ranks, format, count, in_place).run();
+        for (bool in_place : {false, true}) Sweep(rank, r, ranks, format, 13, in_place).run();
+      Sweep(rank, r, ranks, formats()[2], 1, false).run();
       // More than fits into the memory between two ranks at a time.
       Sweep(rank, r, ranks, formats()[7], 70'001, false).run();
       ok(ncclCommDestroy(rank.comm), "destroy");

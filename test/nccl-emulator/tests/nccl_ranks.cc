@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
+#include <iostream>
 #include <stdexcept>
 #include <thread>
 
@@ -73,6 +75,9 @@ std::string last_fault() {
 }
 
 std::string run_ranks(int ranks, const std::function<void(int)>& body, const std::vector<int>& expected_kills) {
+  // A rank that exits as usual would print what is not printed yet, too.
+  std::cout.flush();
+  fflush(nullptr);
   std::vector<Child> children;
   for (int rank = 0; rank < ranks; rank++) {
     int ends[2];

@@ -16,16 +16,14 @@ uint64_t address(const void* pointer) { return reinterpret_cast<uint64_t>(pointe
 
 ncclResult_t check_buffer(const Communicator& communicator, const char* call, const char* name, uint64_t buffer,
                           size_t bytes) {
-  if (bytes == 0) return ncclSuccess;
+  if (bytes == 0 || cuemu_alias(communicator.device, buffer, bytes)) return ncclSuccess;
   int device = cuemu_device_of(buffer);
   auto* pointer = reinterpret_cast<void*>(buffer);
   if (device < 0) return misuse(ncclInvalidArgument, "%s : %s %p is not a valid pointer", call, name, pointer);
   if (device != communicator.device)
     return misuse(ncclInvalidArgument, "%s : %s allocated on device %d mismatchs with NCCL device %d", call, name,
                   device, communicator.device);
-  if (!cuemu_alias(device, buffer, bytes))
-    return misuse(ncclInvalidArgument, "%s : %s %p is not device memory of %zu bytes", call, name, pointer, bytes);
-  return ncclSuccess;
+  return misuse(ncclInvalidArgument, "%s : %s %p is not device memory of %zu bytes", call, name, pointer, bytes);
 }
 
 ncclResult_t check_place(const Communicator& communicator, const char* call, cudaStream_t stream) {
@@ -52,6 +50,7 @@ ncclResult_t check_arguments(Communicator& communicator, const char* call, ncclR
   auto in = op->in_bytes(communicator.rank, communicator.ranks);
   auto out = op->out_bytes(communicator.rank, communicator.ranks);
   if (auto result = check_buffer(communicator, call, "sendbuff", op->in, in); result != ncclSuccess) return result;
+  if (op->in == op->out && in == out) return ncclSuccess;
   return check_buffer(communicator, call, "recvbuff", op->out, out);
 }
 

@@ -68,7 +68,6 @@ ncclResult_t Communicator::remote_state() {
 }
 
 void Communicator::number(Op* op) {
-  std::lock_guard lock(mutex_);
   op->index = ops_++;
   if (!op->message() && op->count > 0) op->sequence = collectives_++;
 }

@@ -75,8 +75,8 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
 
   std::atomic<ncclResult_t> state_{ncclSuccess};
   std::atomic<int> polls_left_{0};
+  std::atomic<uint64_t> ops_{0}, collectives_{0};
   std::mutex mutex_;  // Of what follows.
-  uint64_t ops_ = 0, collectives_ = 0;
   std::map<int, UserRedOp> redops_;
   std::chrono::steady_clock::time_point looked_{}, bad_news_{};
 };

@@ -254,19 +254,18 @@ TEST_CASE("the end of a peer's process is a remote error after a while, and the 
 
 TEST_CASE("a peer that dies while communicators are made") {
   auto id = new_id();
-  auto failures = run_ranks(
-      2,
-      [&](int r) {
-        Rank rank(r, 2, id, r);
-        if (r == 1) kill(getpid(), SIGKILL);
-        ncclComm_t child;
-        require_result(ncclCommSplit(rank.comm, 0, 0, &child, nullptr), ncclRemoteError, "split");
-        ncclComm_t shrunk;
-        int excluded[] = {1};
-        ok(ncclCommShrink(rank.comm, excluded, 1, &shrunk, nullptr, 0), "shrink");
-        require(size_of(shrunk) == 1, "size");
-      },
-      {1});
+  auto failures = run_ranks(2,
+                            [&](int r) {
+                              Rank rank(r, 2, id, r);
+                              if (r == 1) kill(getpid(), SIGKILL);
+                              ncclComm_t child;
+                              require_result(ncclCommSplit(rank.comm, 0, 0, &child, nullptr), ncclRemoteError, "split");
+                              ncclComm_t shrunk;
+                              int excluded[] = {1};
+                              ok(ncclCommShrink(rank.comm, excluded, 1, &shrunk, nullptr, 0), "shrink");
+                              require(size_of(shrunk) == 1, "size");
+                            },
+                            {1});
   CHECK(failures == "");
 }
 
@@ -282,17 +281,16 @@ TEST_CASE("processes that end in the middle of everything leave nothing behind")
   int before = shm_entries();
   for (int round = 0; round < 10; round++) {
     auto id = new_id();
-    auto failures = run_ranks(
-        2,
-        [&](int r) {
-          std::thread([round] {
-            std::this_thread::sleep_for(std::chrono::microseconds(round * 700));
-            kill(getpid(), SIGKILL);
-          }).detach();
-          Rank rank(r, 2, id, r);
-          for (;;) sum(rank, rank.comm, 1);
-        },
-        {0, 1});
+    auto failures = run_ranks(2,
+                              [&](int r) {
+                                std::thread([round] {
+                                  std::this_thread::sleep_for(std::chrono::microseconds(round * 700));
+                                  kill(getpid(), SIGKILL);
+                                }).detach();
+                                Rank rank(r, 2, id, r);
+                                for (;;) sum(rank, rank.comm, 1);
+                              },
+                              {0, 1});
     CHECK(failures == "");
   }
   CHECK(shm_entries() == before);

@@ -152,9 +152,8 @@ TEST_CASE("device and stream are the communicator's") {
     require_result(all_reduce(rank, buffer, buffer, 1), ncclInvalidUsage, "current device");
     rank.require_fault("current device is 1");
     Rank back(0);
-    require_result(
-        ncclAllReduce(pointer(buffer), pointer(buffer), 1, ncclFloat32, ncclSum, rank.comm, other.stream),
-        ncclInvalidArgument, "stream");
+    require_result(ncclAllReduce(pointer(buffer), pointer(buffer), 1, ncclFloat32, ncclSum, rank.comm, other.stream),
+                   ncclInvalidArgument, "stream");
     rank.require_fault("stream");
     cuda_ok(cuCtxSetCurrent(nullptr), "no context");
     require_result(all_reduce(rank, buffer, buffer, 1), ncclInvalidUsage, "no device");
@@ -302,8 +301,10 @@ TEST_CASE("ranks that call different ops hang") {
   const std::vector<Difference> differences{
       {"kind",
        [](Rank& rank, int r, void* p) {
-         if (r == 0) ok(ncclAllReduce(p, p, 8, ncclInt32, ncclSum, rank.comm, rank.stream), "call");
-         else ok(ncclBroadcast(p, p, 8, ncclInt32, 1, rank.comm, rank.stream), "call");
+         if (r == 0)
+           ok(ncclAllReduce(p, p, 8, ncclInt32, ncclSum, rank.comm, rank.stream), "call");
+         else
+           ok(ncclBroadcast(p, p, 8, ncclInt32, 1, rank.comm, rank.stream), "call");
        }},
       {"count",
        [](Rank& rank, int r, void* p) {
@@ -318,13 +319,13 @@ TEST_CASE("ranks that call different ops hang") {
          ok(ncclAllReduce(p, p, 8, ncclInt32, r == 0 ? ncclSum : ncclMax, rank.comm, rank.stream), "call");
        }},
       {"root",
-       [](Rank& rank, int r, void* p) {
-         ok(ncclBroadcast(p, p, 8, ncclInt32, r, rank.comm, rank.stream), "call");
-       }},
+       [](Rank& rank, int r, void* p) { ok(ncclBroadcast(p, p, 8, ncclInt32, r, rank.comm, rank.stream), "call"); }},
       {"message",
        [](Rank& rank, int r, void* p) {
-         if (r == 0) ok(ncclSend(p, 8, ncclInt32, 1, rank.comm, rank.stream), "call");
-         else ok(ncclRecv(p, 4, ncclInt32, 0, rank.comm, rank.stream), "call");
+         if (r == 0)
+           ok(ncclSend(p, 8, ncclInt32, 1, rank.comm, rank.stream), "call");
+         else
+           ok(ncclRecv(p, 4, ncclInt32, 0, rank.comm, rank.stream), "call");
        }},
   };
   for (auto& difference : differences) {

@@ -15,22 +15,53 @@ const std::map<std::string, int> releases{{"2.18.5", 21805}, {"2.22.3", 22203}, 
                                           {"2.28.9", 22809}, {"2.30.7", 23007}, {"2.32.6", 23206}};
 
 // The first release of each function that is not in all.
-const std::map<std::string, int> newer{
-    {"ncclMemAlloc", 21900},           {"ncclMemFree", 21900},          {"ncclCommRegister", 21900},
-    {"ncclCommDeregister", 21900},     {"ncclGroupSimulateEnd", 22200}, {"ncclCommInitRankScalable", 22300},
-    {"ncclCommShrink", 22700},         {"ncclCommWindowRegister", 22700}, {"ncclCommWindowDeregister", 22700},
-    {"ncclAlltoAll", 22803},           {"ncclGather", 22803},           {"ncclScatter", 22803},
-    {"ncclCommRevoke", 22807},         {"ncclCommGrow", 22902},         {"ncclCommGetUniqueId", 22902},
-    {"ncclWinGetUserPtr", 22902},      {"ncclCommSuspend", 22907},      {"ncclCommResume", 22907},
-    {"ncclCommMemStats", 22907}};
+const std::map<std::string, int> newer{{"ncclMemAlloc", 21900},
+                                       {"ncclMemFree", 21900},
+                                       {"ncclCommRegister", 21900},
+                                       {"ncclCommDeregister", 21900},
+                                       {"ncclGroupSimulateEnd", 22200},
+                                       {"ncclCommInitRankScalable", 22300},
+                                       {"ncclCommShrink", 22700},
+                                       {"ncclCommWindowRegister", 22700},
+                                       {"ncclCommWindowDeregister", 22700},
+                                       {"ncclAlltoAll", 22803},
+                                       {"ncclGather", 22803},
+                                       {"ncclScatter", 22803},
+                                       {"ncclCommRevoke", 22807},
+                                       {"ncclCommGrow", 22902},
+                                       {"ncclCommGetUniqueId", 22902},
+                                       {"ncclWinGetUserPtr", 22902},
+                                       {"ncclCommSuspend", 22907},
+                                       {"ncclCommResume", 22907},
+                                       {"ncclCommMemStats", 22907}};
 
-const char* const always[] = {
-    "ncclGetVersion",      "ncclGetUniqueId",   "ncclCommInitRank",      "ncclCommInitRankConfig", "ncclCommFinalize",
-    "ncclCommDestroy",     "ncclCommAbort",     "ncclCommSplit",         "ncclGetErrorString",     "ncclGetLastError",
-    "ncclCommCount",       "ncclCommCuDevice",  "ncclCommUserRank",      "ncclCommGetAsyncError",  "ncclAllReduce",
-    "ncclReduce",          "ncclBroadcast",     "ncclBcast",             "ncclAllGather",          "ncclReduceScatter",
-    "ncclSend",            "ncclRecv",          "ncclGroupStart",        "ncclGroupEnd",           "ncclRedOpDestroy",
-    "ncclCommInitAll",     "ncclRedOpCreatePreMulSum"};
+const char* const always[] = {"ncclGetVersion",
+                              "ncclGetUniqueId",
+                              "ncclCommInitRank",
+                              "ncclCommInitRankConfig",
+                              "ncclCommFinalize",
+                              "ncclCommDestroy",
+                              "ncclCommAbort",
+                              "ncclCommSplit",
+                              "ncclGetErrorString",
+                              "ncclGetLastError",
+                              "ncclCommCount",
+                              "ncclCommCuDevice",
+                              "ncclCommUserRank",
+                              "ncclCommGetAsyncError",
+                              "ncclAllReduce",
+                              "ncclReduce",
+                              "ncclBroadcast",
+                              "ncclBcast",
+                              "ncclAllGather",
+                              "ncclReduceScatter",
+                              "ncclSend",
+                              "ncclRecv",
+                              "ncclGroupStart",
+                              "ncclGroupEnd",
+                              "ncclRedOpDestroy",
+                              "ncclCommInitAll",
+                              "ncclRedOpCreatePreMulSum"};
 
 class Library {
  public:
@@ -145,8 +176,8 @@ TEST_CASE("8-bit floating point came with 2.24, and two ranks on a device with 2
     ok(library.function("ncclGetUniqueId", &ncclGetUniqueId)(&id), "id");
     ncclComm_t comm = nullptr;
     ok(library.function("ncclCommInitRank", &ncclCommInitRank)(&comm, 1, id, 0), "init");
-    auto result = library.function("ncclAllReduce", &ncclAllReduce)(nullptr, nullptr, 0, ncclFloat8e4m3, ncclSum, comm,
-                                                                    nullptr);
+    auto result =
+        library.function("ncclAllReduce", &ncclAllReduce)(nullptr, nullptr, 0, ncclFloat8e4m3, ncclSum, comm, nullptr);
     require_result(result, number >= 22400 ? ncclSuccess : ncclInvalidArgument, "dtype");
   });
 }

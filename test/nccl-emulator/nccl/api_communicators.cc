@@ -46,7 +46,6 @@ ncclResult_t init(ncclComm_t* comm, int ranks, const ncclUniqueId& id, int rank,
   if (auto result = read_config(given, &config); result != ncclSuccess) return result;
   auto communicator = std::make_shared<Communicator>(device, config);
   *comm = ncclComm::make(communicator);
-  Call call(*comm, name);
   Group::of_thread().add(communicator, [communicator, ranks, id, rank, stop = until_aborted(communicator)] {
     auto result = safely([&] { return join_ranks(*communicator, id, ranks, rank, stop); });
     if (result != ncclSuccess) communicator->fail(result);
@@ -60,6 +59,7 @@ ncclResult_t made(ncclComm_t* comm, ncclResult_t result) {
   if (result == ncclSuccess || result == ncclInProgress || !comm || !*comm) return result;
   if (!(*comm)->body->blocking()) return result;
   (*comm)->ended = true;
+  (*comm)->body->release();
   *comm = nullptr;
   return result;
 }
@@ -160,6 +160,18 @@ ncclResult_t ncclCommGetUniqueId(ncclComm_t comm, ncclUniqueId* id) {
 
 namespace {
 
+// The end of the parent waits for this.
+ncclResult_t await_growth_of(Communicator& parent, uint32_t round, const Stop& stop, ncclUniqueId* id) {
+  auto turn = parent.jobs.take();
+  auto aborts = parent.aborts.load();
+  auto result = ncclInvalidUsage;
+  if (!parent.destroyed)
+    result = await_growth(
+        parent, round, [&] { return stop() || parent.aborts != aborts; }, id);
+  parent.jobs.end(turn);
+  return result;
+}
+
 ncclResult_t grow(const std::shared_ptr<Communicator>& parent, int nranks, const ncclUniqueId* id, int rank,
                   ncclComm_t* newcomm, ncclConfig_t* given) {
   if (parent && rank != -1)
@@ -187,7 +199,7 @@ ncclResult_t grow(const std::shared_ptr<Communicator>& parent, int nranks, const
     auto result = safely([&]() -> ncclResult_t {
       auto name = own_id;
       if (waits)
-        if (auto awaited = await_growth(*parent, round, stop, &name); awaited != ncclSuccess) return awaited;
+        if (auto awaited = await_growth_of(*parent, round, stop, &name); awaited != ncclSuccess) return awaited;
       return join_ranks(*child, name, nranks, own_rank, stop);
     });
     if (result != ncclSuccess) child->fail(result);

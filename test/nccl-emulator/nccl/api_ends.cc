@@ -20,10 +20,17 @@ void stop_all(Communicator& communicator) {
   communicator.turns.wait_left();
 }
 
-void set_slot(Communicator& communicator, SlotState state) {
-  if (!communicator.segment) return;
-  communicator.segment->slot(communicator.rank).state = state;
-  communicator.segment->wake_all();
+// The other ranks learn how it ended.
+void leave(ncclComm_t handle, Communicator& communicator, SlotState state) {
+  handle->ended = true;
+  communicator.destroyed = true;
+  communicator.jobs.wait_idle([] { return false; });
+  if (communicator.segment) {
+    communicator.segment->slot(communicator.rank).state = state;
+    communicator.segment->wake_all();
+  }
+  // If another thread is inside, which is a fault, it may need what it would find gone.
+  if (!others_inside(communicator)) communicator.release();
 }
 
 }  // namespace
@@ -54,9 +61,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   check_group(communicator, "ncclCommDestroy");
   // As NCCL, which waits for its kernels.
   communicator.turns.wait_idle([] { return false; });
-  comm->ended = true;
-  communicator.destroyed = true;
-  set_slot(communicator, SlotState::left);
+  leave(comm, communicator, SlotState::left);
   return ncclSuccess;
 }
 
@@ -67,9 +72,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
   auto& communicator = call.communicator();
   check_group(communicator, "ncclCommAbort");
   stop_all(communicator);
-  comm->ended = true;
-  communicator.destroyed = true;
-  set_slot(communicator, SlotState::aborted);
+  leave(comm, communicator, SlotState::aborted);
   return ncclSuccess;
 }
 

@@ -43,9 +43,9 @@ ncclResult_t Communicator::state(bool poll) {
 
 // What this rank has learned of the others, after a while.
 ncclResult_t Communicator::remote_state() {
-  if (!segment) return ncclSuccess;
   auto& faults = InjectedFaults::of_process();
   std::lock_guard lock(mutex_);
+  if (!connected) return ncclSuccess;
   if (faults.async_error < ops_ && faults.concern(rank)) {
     fail(refuse(ncclSystemError, "NCCL emulator: injected asynchronous error"));
     return state_;
@@ -65,6 +65,13 @@ ncclResult_t Communicator::remote_state() {
   if (now >= bad_news_)
     fail(refuse(ncclRemoteError, "rank %d: process of rank %d exited or gave up the communicator", rank, culprit));
   return state_;
+}
+
+void Communicator::release() {
+  std::lock_guard lock(mutex_);
+  connected = false;
+  segment.reset();
+  peers.reset();
 }
 
 void Communicator::number(Op* op) {

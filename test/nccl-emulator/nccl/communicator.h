@@ -26,6 +26,7 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
   int rank = -1, ranks = 0;
   std::unique_ptr<Segment> segment;
   std::unique_ptr<Peers> peers;
+  std::atomic<bool> connected{false};  ///< All of these are set.
 
   Turns turns;
   /// Jobs in the background.
@@ -45,6 +46,9 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
   void fail(ncclResult_t error);
   void begin_job();
   void end_job(ncclResult_t result);
+
+  /// Gives back the memory shared with the other ranks. Nothing of the communicator may be at work.
+  void release();
 
   /// Numbers the op; `messages` and empty collectives take no place in the order of collectives.
   void number(Op* op);

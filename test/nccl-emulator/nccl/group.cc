@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "cuda_emulator.h"
+#include "handle.h"
 #include "launch.h"
 #include "report.h"
 
@@ -81,7 +82,11 @@ bool Group::deferred(const Work& work) {
 ncclResult_t Group::begin(Work work, bool blocking) {
   bool later = !blocking && deferred(work);
   for (auto& launch : work.launches) launch.first->used = true;
-  if (!later) return work.run();
+  if (!later) {
+    std::vector<Inside> inside;
+    for (auto& one : work.communicators()) inside.emplace_back(one, "ncclGroupEnd");
+    return work.run();
+  }
   auto communicators = work.communicators();
   std::vector<uint64_t> turns;
   for (auto& one : communicators) {

@@ -24,22 +24,31 @@ ncclResult_t find_communicator(ncclComm_t handle, const char* call, std::shared_
   return ncclSuccess;
 }
 
-Call::Call(ncclComm_t handle, const char* name) : name_(name) {
-  result_ = find_communicator(handle, name, &body_);
-  if (result_ != ncclSuccess) return;
+Inside::Inside(std::shared_ptr<Communicator> communicator, const char* call) {
   uint64_t nobody = 0;
-  entered_ = body_->caller.compare_exchange_strong(nobody, thread_number());
-  if (entered_) {
-    body_->call_of_caller = name;
+  if (communicator->caller.compare_exchange_strong(nobody, thread_number())) {
+    communicator->call_of_caller = call;
+    communicator_ = std::move(communicator);
   } else if (nobody != thread_number()) {
-    const char* other = body_->call_of_caller;
-    misuse(ncclInvalidUsage, "%s is called while another thread is inside %s of the same communicator", name,
+    const char* other = communicator->call_of_caller;
+    misuse(ncclInvalidUsage, "%s is called while another thread is inside %s of the same communicator", call,
            other ? other : "a call");
   }
 }
 
-Call::~Call() {
-  if (entered_) body_->caller = 0;
+Inside::Inside(Inside&& other) noexcept : communicator_(std::move(other.communicator_)) {}
+
+Inside::~Inside() {
+  if (communicator_) communicator_->caller = 0;
+}
+
+bool others_inside(const Communicator& communicator) {
+  auto caller = communicator.caller.load();
+  return caller != 0 && caller != thread_number();
+}
+
+Call::Call(ncclComm_t handle, const char* name) : name_(name), result_(find_communicator(handle, name, &body_)) {
+  if (result_ == ncclSuccess) inside_.emplace(body_, name);
 }
 
 ncclResult_t Call::ready() {

@@ -1,6 +1,8 @@
 // Checks at the edge of the API: of handles, threads and states.
 #pragma once
 
+#include <optional>
+
 #include "communicator.h"
 #include "nccl_api.h"
 
@@ -8,12 +10,26 @@ namespace nccl_emulator {
 
 constexpr uint64_t handle_magic = 0x4e43434c454d5531;
 
-/// A call of the program on a communicator. Two threads inside calls of the same one are a fault of the program.
+/// This thread is inside a call on a communicator. That two threads are, is a fault of the program.
+class Inside {
+ public:
+  /// `call` as NCCL has it in texts of errors.
+  Inside(std::shared_ptr<Communicator> communicator, const char* call);
+  ~Inside();
+  Inside(Inside&& other) noexcept;
+  Inside& operator=(Inside&&) = delete;
+
+ private:
+  std::shared_ptr<Communicator> communicator_;  // Empty if the thread was inside before.
+};
+
+/// Whether another thread is inside.
+bool others_inside(const Communicator& communicator);
+
+/// A call of the program on a communicator.
 class Call {
  public:
-  /// `name` as NCCL has it in texts of errors.
   Call(ncclComm_t handle, const char* name);
-  ~Call();
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
@@ -27,8 +43,8 @@ class Call {
  private:
   const char* name_;
   std::shared_ptr<Communicator> body_;
-  ncclResult_t result_ = ncclSuccess;
-  bool entered_ = false;
+  ncclResult_t result_;
+  std::optional<Inside> inside_;
 };
 
 /// The communicator of a handle; nothing about threads and states.

@@ -59,6 +59,8 @@ void Launch::end() {
     ended_ = true;
     changed_.notify_all();
   }
+  if (int error = cuemu_broken(communicator_->device); error != 0)
+    communicator_->fail(refuse(ncclUnhandledCudaError, "Cuda failure %d while ops run", error));
   communicator_->turns.end(turn_);
 }
 

@@ -142,7 +142,9 @@ ncclResult_t join_ranks(Communicator& communicator, const ncclUniqueId& id, int 
     segment.sleep(rank, all_joined);
   }
   segment.header().arrived++;
-  return check_peers(communicator);
+  auto result = check_peers(communicator);
+  communicator.connected = result == ncclSuccess;
+  return result;
 }
 
 ncclResult_t divide(Communicator& parent, const Division& division, Communicator* child, const Stop& stop) {

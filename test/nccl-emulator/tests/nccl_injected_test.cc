@@ -152,3 +152,14 @@ TEST_CASE("null mode checks arguments and does nothing else") {
   });
   CHECK(failures == "");
 }
+
+TEST_CASE("a device that breaks is the communicator's error") {
+  with_faults("", [](Rank& rank, int r, const ncclUniqueId& id) {
+    ok(ncclCommInitRank(&rank.comm, 2, id, r), "init");
+    if (r == 1) return;
+    ok(all_reduce(rank), "call");
+    cuemu_break(0, CUDA_ERROR_UNKNOWN);
+    require_result(await_error(rank), ncclUnhandledCudaError, "state");
+    ok(ncclCommAbort(rank.comm), "abort");
+  });
+}

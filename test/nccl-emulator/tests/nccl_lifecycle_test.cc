@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <fstream>
 #include <thread>
 
 #include "nccl_ranks.h"
@@ -315,6 +316,37 @@ TEST_CASE("a process exits as usual while an op hangs") {
     int status = 0;
     require(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 7,
             "status " + std::to_string(status));
+  });
+  CHECK(failures == "");
+}
+
+TEST_CASE("a communicator gives back descriptors and memory at its end") {
+  auto failures = run_ranks(1, [&](int) {
+    Rank rank(0);
+    auto count = [](const char* path) {
+      int entries = 0;
+      std::string line;
+      std::ifstream maps(path);
+      while (std::getline(maps, line)) entries += line.find("memfd:nccl-emulator (") != std::string::npos ? 1 : 0;
+      return entries;
+    };
+    auto descriptors = [] {
+      int entries = 0;
+      DIR* folder = opendir("/proc/self/fd");
+      while (readdir(folder)) entries++;
+      closedir(folder);
+      return entries;
+    };
+    int before = 0;
+    for (int i = 0; i < 20; i++) {
+      ncclUniqueId id;
+      ok(ncclGetUniqueId(&id), "id");
+      ok(ncclCommInitRank(&rank.comm, 1, id, 0), "init");
+      ok(i % 2 == 0 ? ncclCommDestroy(rank.comm) : ncclCommAbort(rank.comm), "end");
+      if (i == 0) before = descriptors();
+    }
+    require(descriptors() == before, std::to_string(descriptors()) + " descriptors");
+    require(count("/proc/self/maps") <= 1, std::to_string(count("/proc/self/maps")) + " mappings");
   });
   CHECK(failures == "");
 }

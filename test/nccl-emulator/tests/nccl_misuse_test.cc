@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 
 #include "nccl_ranks.h"
@@ -272,6 +273,27 @@ TEST_CASE("two threads in calls of one communicator, one of them an abort") {
     require(last_fault().find("ncclCommAbort is called while another thread is inside ncclCommFinalize") !=
                 std::string::npos,
             last_fault());
+    blocked.join();
+  });
+  CHECK(failures == "");
+}
+
+TEST_CASE("an abort while another thread waits for the ranks of the communicator") {
+  auto failures = run_ranks(1, [&](int) {
+    Rank rank(0);
+    ncclUniqueId id;
+    ok(ncclGetUniqueId(&id), "id");
+    std::thread blocked([&] {
+      Rank own(0);
+      // The other rank never comes.
+      require_result(ncclCommInitRank(&rank.comm, 2, id, 0), ncclInternalError, "init");
+    });
+    // The handle is there as soon as the call waits.
+    auto handle = [&] { return __atomic_load_n(&rank.comm, __ATOMIC_ACQUIRE); };
+    while (!handle()) std::this_thread::yield();
+    while (cuemu_faults() == 0) ok(ncclCommWindowDeregister(handle(), nullptr), "nothing");
+    ok(ncclCommAbort(handle()), "abort");
+    rank.require_fault("ncclCommAbort is called while another thread is inside");
     blocked.join();
   });
   CHECK(failures == "");

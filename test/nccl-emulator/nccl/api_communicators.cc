@@ -14,6 +14,9 @@ using namespace nccl_emulator;
 
 namespace {
 
+// A thread that aborts what another one waits for reads the handle meanwhile.
+void publish(ncclComm_t* comm, ncclComm_t handle) { __atomic_store_n(comm, handle, __ATOMIC_RELEASE); }
+
 // A job ends early when the communicator is aborted after the job began.
 Stop until_aborted(const std::shared_ptr<Communicator>& communicator) {
   return [communicator, before = communicator->aborts.load()] { return communicator->aborts != before; };
@@ -33,10 +36,17 @@ ncclResult_t current_device(const char* name, int* device) {
   return misuse(ncclInvalidUsage, "%s : this thread has no current context", name);
 }
 
+// The end of the job that makes a communicator.
+ncclResult_t made_by_job(Communicator& communicator, ncclResult_t result) {
+  if (result != ncclSuccess) communicator.fail(result);
+  if (result != ncclSuccess || communicator.destroyed) communicator.release();
+  return result;
+}
+
 ncclResult_t init(ncclComm_t* comm, int ranks, const ncclUniqueId& id, int rank, const ncclConfig_t* given,
                   const char* name) {
   if (auto result = check_pointer(comm, "CommInitRank", "newcomm"); result != ncclSuccess) return result;
-  *comm = nullptr;
+  publish(comm, nullptr);
   if (ranks < 1 || rank < 0 || rank >= ranks)
     return refuse(ncclInvalidArgument, "Invalid rank requested : %d/%d", rank, ranks);
   if (ranks > max_ranks) return refuse(ncclInvalidArgument, "the emulator has no more than %d ranks", max_ranks);
@@ -45,11 +55,10 @@ ncclResult_t init(ncclComm_t* comm, int ranks, const ncclUniqueId& id, int rank,
   ncclConfig_t config;
   if (auto result = read_config(given, &config); result != ncclSuccess) return result;
   auto communicator = std::make_shared<Communicator>(device, config);
-  *comm = ncclComm::make(communicator);
+  publish(comm, ncclComm::make(communicator));
   Group::of_thread().add(communicator, [communicator, ranks, id, rank, stop = until_aborted(communicator)] {
     auto result = safely([&] { return join_ranks(*communicator, id, ranks, rank, stop); });
-    if (result != ncclSuccess) communicator->fail(result);
-    return result;
+    return made_by_job(*communicator, result);
   });
   return ncclSuccess;
 }
@@ -59,8 +68,7 @@ ncclResult_t made(ncclComm_t* comm, ncclResult_t result) {
   if (result == ncclSuccess || result == ncclInProgress || !comm || !*comm) return result;
   if (!(*comm)->body->blocking()) return result;
   (*comm)->ended = true;
-  (*comm)->body->release();
-  *comm = nullptr;
+  publish(comm, nullptr);
   return result;
 }
 
@@ -104,7 +112,7 @@ ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* newc
       std::shared_ptr<Communicator> child;
       if (division.color != NCCL_SPLIT_NOCOLOR) child = std::make_shared<Communicator>(parent->device, child_config);
       auto result = safely([&] { return divide(*parent, division, child.get(), stop); });
-      if (result == ncclSuccess && child) *newcomm = ncclComm::make(child);
+      if (result == ncclSuccess && child) publish(newcomm, ncclComm::make(child));
       return result;
     });
     return ncclSuccess;
@@ -138,7 +146,7 @@ ncclResult_t ncclCommShrink(ncclComm_t comm, int* excluded, int count, ncclComm_
     Group::of_thread().add(parent, [parent, division, child_config, newcomm, stop = until_aborted(parent)] {
       auto child = std::make_shared<Communicator>(parent->device, child_config);
       auto result = safely([&] { return divide(*parent, division, child.get(), stop); });
-      if (result == ncclSuccess) *newcomm = ncclComm::make(child);
+      if (result == ncclSuccess) publish(newcomm, ncclComm::make(child));
       return result;
     });
     return ncclSuccess;
@@ -191,7 +199,7 @@ ncclResult_t grow(const std::shared_ptr<Communicator>& parent, int nranks, const
   uint32_t round = parent ? ++parent->grows : 0;
   if (parent) parent->id_for_growing = false;
   auto child = std::make_shared<Communicator>(device, config);
-  *newcomm = ncclComm::make(child);
+  publish(newcomm, ncclComm::make(child));
   auto own_id = id ? *id : ncclUniqueId{};
   bool waits = parent && !id;
   auto own_rank = parent ? parent->rank : rank;
@@ -202,8 +210,7 @@ ncclResult_t grow(const std::shared_ptr<Communicator>& parent, int nranks, const
         if (auto awaited = await_growth_of(*parent, round, stop, &name); awaited != ncclSuccess) return awaited;
       return join_ranks(*child, name, nranks, own_rank, stop);
     });
-    if (result != ncclSuccess) child->fail(result);
-    return result;
+    return made_by_job(*child, result);
   });
   return ncclSuccess;
 }

@@ -20,17 +20,13 @@ void stop_all(Communicator& communicator) {
   communicator.turns.wait_left();
 }
 
-// The other ranks learn how it ended.
 void leave(ncclComm_t handle, Communicator& communicator, SlotState state) {
   handle->ended = true;
   communicator.destroyed = true;
   communicator.jobs.wait_idle([] { return false; });
-  if (communicator.segment) {
-    communicator.segment->slot(communicator.rank).state = state;
-    communicator.segment->wake_all();
-  }
+  communicator.announce(state);
   // If another thread is inside, which is a fault, it may need what it would find gone.
-  if (!others_inside(communicator)) communicator.release();
+  if (communicator.connected && !others_inside(communicator)) communicator.release();
 }
 
 }  // namespace

@@ -74,6 +74,13 @@ void Communicator::release() {
   peers.reset();
 }
 
+void Communicator::announce(SlotState state) {
+  std::lock_guard lock(mutex_);
+  if (!connected) return;
+  segment->slot(rank).state = state;
+  segment->wake_all();
+}
+
 void Communicator::number(Op* op) {
   op->index = ops_++;
   if (!op->message() && op->count > 0) op->sequence = collectives_++;

@@ -47,8 +47,11 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
   void begin_job();
   void end_job(ncclResult_t result);
 
-  /// Gives back the memory shared with the other ranks. Nothing of the communicator may be at work.
+  /// Gives back the memory shared with the other ranks. Nothing of the communicator may be at work; until it is
+  /// connected, only the job that makes it may call this.
   void release();
+  /// The other ranks learn that this one has left, and how.
+  void announce(SlotState state);
 
   /// Numbers the op; `messages` and empty collectives take no place in the order of collectives.
   void number(Op* op);

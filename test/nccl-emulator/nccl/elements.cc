@@ -60,16 +60,19 @@ void reduce_plain(char* to, const std::vector<Operand>& operands, size_t count, 
   std::vector<T> factors;
   for (auto& operand : operands) factors.push_back(read<T>(operand.factor.data()));
   bool scaled = reduction == Reduction::premultiplied_sum;
-  for (size_t i = 0; i < count; i++) {
-    T sum{};
+  for (size_t start = 0; start < count; start += block) {
+    auto n = std::min(block, count - start);
+    T sums[block], values[block];
     for (size_t rank = 0; rank < operands.size(); rank++) {
-      auto value = read<T>(operands[rank].data + i * sizeof(T));
-      if (scaled) value = combine(value, factors[rank], Reduction::product);
-      sum = rank == 0 ? value : combine(sum, value, reduction);
+      memcpy(values, operands[rank].data + start * sizeof(T), n * sizeof(T));
+      if (scaled)
+        for (size_t i = 0; i < n; i++) values[i] = combine(values[i], factors[rank], Reduction::product);
+      for (size_t i = 0; i < n; i++) sums[i] = rank == 0 ? values[i] : combine(sums[i], values[i], reduction);
     }
     if constexpr (std::is_integral_v<T>)
-      if (reduction == Reduction::integer_average) sum = static_cast<T>(sum / static_cast<T>(operands.size()));
-    write(to + i * sizeof(T), sum);
+      if (reduction == Reduction::integer_average)
+        for (size_t i = 0; i < n; i++) sums[i] = static_cast<T>(sums[i] / static_cast<T>(operands.size()));
+    memcpy(to + start * sizeof(T), sums, n * sizeof(T));
   }
 }
 

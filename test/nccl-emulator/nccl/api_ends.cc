@@ -17,6 +17,8 @@ void check_group(const Communicator& communicator, const char* name) {
 void stop_all(Communicator& communicator) {
   communicator.aborts++;
   communicator.jobs.wait_idle([] { return false; });
+  // What a job has launched since.
+  communicator.aborts++;
   communicator.turns.wait_left();
 }
 
@@ -84,6 +86,7 @@ ncclResult_t ncclCommRevoke(ncclComm_t comm, int flags) {
     check_group(*communicator, "ncclCommRevoke");
     communicator->aborts++;
     communicator->jobs.wait_idle([] { return false; });
+    communicator->aborts++;
     communicator->revoked = true;
     Group::of_thread().add(communicator, [communicator] {
       communicator->turns.wait_idle([] { return false; });

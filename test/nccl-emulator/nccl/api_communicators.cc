@@ -133,6 +133,9 @@ ncclResult_t ncclCommShrink(ncclComm_t comm, int* excluded, int count, ncclComm_
       return refuse(ncclInvalidArgument, "ncclCommShrink : an excluded rank calls it, or none is excluded");
     if (flags & NCCL_SHRINK_ABORT) {
       parent->aborts++;
+      parent->jobs.wait_idle([] { return false; });
+      // What a job has launched since.
+      parent->aborts++;
       parent->turns.wait_idle([] { return false; });
     }
     if (auto result = call.ready(); result != ncclSuccess && !(flags & NCCL_SHRINK_ABORT)) return result;

@@ -209,6 +209,23 @@ TEST_CASE("abort ends this rank's ops, whose results stay poison, and its peer h
   CHECK(failures == "");
 }
 
+TEST_CASE("abort of an op that is not in its stream yet") {
+  auto id = new_id();
+  auto failures = run_ranks(2, [&](int r) {
+    auto config = config_initializer();
+    config.blocking = 0;
+    Rank rank(r, 2, id, r, &config);
+    auto buffer = rank.allocate(4);
+    // Nobody sends. The first op is launched late.
+    auto result = ncclRecv(pointer(buffer), 1, ncclInt32, 1 - r, rank.comm, rank.stream);
+    require_result(result, ncclInProgress, "recv");
+    ok(ncclCommAbort(rank.comm), "abort");
+    require(stream_ends(rank, long_enough), "the op ends");
+    Rank::require_no_fault();
+  });
+  CHECK(failures == "");
+}
+
 TEST_CASE("abort of a communicator that waits for its ranks") {
   auto failures = run_ranks(1, [&](int) {
     Rank rank(0);

@@ -12,6 +12,9 @@
 #include <stdexcept>
 #include <thread>
 
+// Under ThreadSanitizer each of the many ranks would wait a second for late reports at its end.
+extern "C" __attribute__((visibility("default"))) const char* __tsan_default_options() { return "atexit_sleep_ms=50"; }
+
 namespace nccl_test {
 namespace {
 

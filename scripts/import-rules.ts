@@ -26,7 +26,7 @@ export const rooms: readonly Room[] = [
   room("time", "errors"),
   room("files", "errors"),
   room("trace", "errors", "pickle", "time"),
-  room("tensor", "errors", "environment"),
+  room("tensor", "errors", "environment", "time", "files"),
   room("collectives", "errors", "time", "tensor"),
   room("work", "errors", "time", "tensor", "collectives"),
   room("recorder", ...upToWork, "files", "pickle"),

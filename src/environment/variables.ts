@@ -239,6 +239,11 @@ export const environmentVariables = {
     default: "the platform package, then the build tree",
     description: "Folder that is searched first for the native libraries.",
   },
+  C10D_CUDA_LIBRARY: {
+    type: "path",
+    default: "libcuda.so.1 of the system, of WSL or of a container",
+    description: "File of NVIDIA's driver for CUDA tensors.",
+  },
   C10D_BACKEND: {
     type: "text",
     default: "gloo",

@@ -81,6 +81,34 @@ export class DistBackendError extends DistError {
   }
 }
 
+/** How a call of the CUDA driver failed. */
+export interface CudaFailure {
+  /** `CUresult`. */
+  readonly code: number;
+  /** CUDA's name of it, such as `CUDA_ERROR_INVALID_VALUE`. */
+  readonly name: string;
+  /** CUDA's text for it. */
+  readonly text: string;
+  /** The function that returned it. */
+  readonly call: string;
+}
+
+/**
+ * A call of the CUDA driver failed. `code` is `CUDA_ERROR`; `OUT_OF_MEMORY`; or `CUDA_CONTEXT_LOST` if all later calls
+ * of the process on that device fail, too.
+ */
+export class CudaError extends DistBackendError {
+  static {
+    tag(CudaError, "CudaError");
+  }
+  readonly cuda: CudaFailure;
+
+  constructor(message: string, cuda: CudaFailure, init: ErrorInit = {}) {
+    super(message, { code: "CUDA_ERROR", ...init });
+    this.cuda = cuda;
+  }
+}
+
 /** A connection to a peer or to the store failed or was lost. c10d: `DistNetworkError`. */
 export class DistNetworkError extends DistError {
   static {

@@ -1,4 +1,24 @@
 export { bfloat16FromNumber, numberFromBfloat16 } from "./bfloat16.ts";
+export type {
+  CopyOptions,
+  CudaDeviceInfo,
+  CudaDeviceLike,
+  CudaEvent,
+  CudaEventOptions,
+  CudaLibrary,
+  CudaMemoryStats,
+  CudaProbe,
+  CudaStream,
+  CudaStreamOptions,
+  CudaTensor,
+  ForeignMemory,
+  MakeOptions,
+  PinnedTensor,
+  StreamOptions,
+  StreamPriority,
+  WaitOptions,
+} from "./cuda/index.ts";
+export { cuda } from "./cuda.ts";
 export { detachGuard } from "./detach-guard.ts";
 export {
   CPU,
@@ -10,6 +30,7 @@ export {
   isDeviceType,
   type Stream,
 } from "./device.ts";
+export { currentStreamOf, setCurrentStreamOf } from "./device-streams.ts";
 export { type DType, type DTypeInfo, type DTypeKind, dtypeNames, dtypes, isDType } from "./dtype.ts";
 export { type ArrayOfDType, type EmptyTensor, empty } from "./empty.ts";
 export { type Extent, extentOf, haveCommonBytes, overlaps } from "./extent.ts";
@@ -35,6 +56,7 @@ export {
 } from "./sparse-tensor.ts";
 export { isDetachable, STAGED_ALIGNMENT, STAGED_BYTES, stagedBytes } from "./staging.ts";
 export { Tensor, type TensorOptions, type TensorStorage, tensor } from "./tensor.ts";
+export { type Hold, holdTensors, releaseHolds, TENSOR_HOLD } from "./tensor-hold.ts";
 export {
   dtypeOfArray,
   type ForeignTensor,

@@ -1,0 +1,133 @@
+import { brand, describe, InvalidArgumentError } from "../../errors/index.ts";
+import type { Device } from "../device.ts";
+import { useDevice } from "./contexts.ts";
+import type { CudaStream } from "./cuda-stream.ts";
+import { blockUntilDone, type WaitOptions, whenDone } from "./device-wait.ts";
+import { driver, requireSuccess, words } from "./driver.ts";
+import { createEvent, isEventDone } from "./raw-events.ts";
+
+/** Options of a {@link CudaEvent}. */
+export interface CudaEventOptions {
+  /** Whether `elapsedMs()` can use it. Default is `false`. */
+  readonly timing?: boolean;
+}
+
+const leaked = new FinalizationRegistry<number>((handle) => {
+  // The driver keeps what a stream still waits for. Nobody could handle a failure here.
+  driver().symbols.cuEventDestroy_v2(handle);
+});
+
+/** A place in a stream, to be waited for. It belongs to the device of the stream that it is first recorded in. */
+export class CudaEvent implements Disposable {
+  static {
+    brand(CudaEvent, "CudaEvent");
+  }
+  readonly isTimed: boolean;
+  #handle: number | undefined;
+  #device: Device | undefined;
+  #isDisposed = false;
+
+  constructor(options: CudaEventOptions = {}) {
+    const timing: unknown = options?.timing ?? false;
+    if (typeof timing !== "boolean") {
+      throw new InvalidArgumentError(`CudaEvent: timing must be true or false, got ${describe(timing)}`, {
+        argument: "timing",
+      });
+    }
+    this.isTimed = timing;
+  }
+
+  /** Its device; undefined before it is first recorded. */
+  get device(): Device | undefined {
+    return this.#device;
+  }
+
+  /** `CUevent`; undefined before it is first recorded. */
+  get handle(): number | undefined {
+    this.#requireLive("handle");
+    return this.#handle;
+  }
+
+  /** Records what is in a stream now. Whoever waits for the event from now on waits for that. */
+  record(stream: CudaStream): void {
+    this.#requireLive("record");
+    const { device, handle } = stream;
+    if (this.#device !== undefined && this.#device.index !== device.index) {
+      throw new InvalidArgumentError(
+        `CudaEvent.record: the event is of cuda:${this.#device.index}, the stream of cuda:${device.index}; make an event for each device`,
+        { argument: "stream", code: "WRONG_DEVICE" },
+      );
+    }
+    if (this.#handle === undefined) {
+      this.#handle = createEvent(device.index, this.isTimed);
+      this.#device = device;
+      leaked.register(this, this.#handle, this);
+    }
+    useDevice(device.index);
+    requireSuccess(driver().symbols.cuEventRecord(this.#handle, handle), "cuEventRecord");
+  }
+
+  /** Whether what it recorded is done; `true` if it has recorded nothing. */
+  query(): boolean {
+    this.#requireLive("query");
+    return this.#handle === undefined || isEventDone(this.#handle);
+  }
+
+  /** Waits until what it recorded is done, without blocking this thread. */
+  async synchronize(options?: WaitOptions): Promise<void> {
+    await whenDone("CudaEvent.synchronize", options, () => this.query());
+  }
+
+  /** Blocks until what it recorded is done. */
+  synchronizeSync(options?: WaitOptions): void {
+    blockUntilDone("CudaEvent.synchronizeSync", options, () => this.query());
+  }
+
+  /**
+   * Milliseconds from this event to a later one, as the device measured them, to about half a microsecond.
+   * @throws InvalidArgumentError unless both have timing, were recorded on one device, and are done (`EVENT_PENDING`).
+   */
+  elapsedMs(end: CudaEvent): number {
+    const [from, to] = [this.#timed("this event"), requireEvent(end).#timed("the other event")];
+    if (this.#device?.index !== end.#device?.index) {
+      throw new InvalidArgumentError("CudaEvent.elapsedMs: the events are of different devices", {
+        argument: "end",
+        code: "WRONG_DEVICE",
+      });
+    }
+    const result = words(2);
+    requireSuccess(driver().symbols.cuEventElapsedTime(result, from, to), "cuEventElapsedTime");
+    return new Float32Array(result.buffer)[0] ?? Number.NaN;
+  }
+
+  #timed(which: string): number {
+    const fail = (reason: string, code: string): never => {
+      throw new InvalidArgumentError(`CudaEvent.elapsedMs: ${which} ${reason}`, { argument: "end", code });
+    };
+    if (!this.isTimed) return fail("has no timing: make it with { timing: true }", "NO_TIMING");
+    const { handle } = this;
+    if (handle === undefined) return fail("was not recorded", "EVENT_PENDING");
+    if (!isEventDone(handle)) return fail("is not done: wait for it first", "EVENT_PENDING");
+    return handle;
+  }
+
+  #requireLive(method: string): void {
+    if (!this.#isDisposed) return;
+    throw new InvalidArgumentError(`CudaEvent.${method}: the event was disposed of`, { code: "DISPOSED" });
+  }
+
+  /** Destroys the event. What already waits for it goes on waiting for what it recorded. */
+  [Symbol.dispose](): void {
+    const handle = this.#handle;
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    leaked.unregister(this);
+    if (handle !== undefined) requireSuccess(driver().symbols.cuEventDestroy_v2(handle), "cuEventDestroy_v2");
+  }
+}
+
+/** @throws InvalidArgumentError for what is not an event. */
+export function requireEvent(event: unknown): CudaEvent {
+  if (event instanceof CudaEvent) return event;
+  throw new InvalidArgumentError(`event must be a CudaEvent, got ${describe(event)}`, { argument: "event" });
+}

@@ -1,0 +1,192 @@
+import { useDevice } from "./contexts.ts";
+import { deviceNamed } from "./device-ordinal.ts";
+import { cudaError, driver, failureOf, requireSuccess, wide, words } from "./driver.ts";
+import { Result } from "./driver-symbols.ts";
+import { giveMark, isEventDone, type Mark, mark, type StreamPlace } from "./raw-events.ts";
+
+/** Memory of one allocation of the driver. */
+export interface Block {
+  readonly address: number;
+  /** Size of the allocation, which may be more than was asked for. */
+  readonly bytes: number;
+}
+
+/** A block that nobody refers to, for the next allocation of its size. */
+interface FreeBlock extends Block {
+  /** The only stream that used it, which may use it again at once: its work is in order. */
+  readonly only: number | undefined;
+  /** What has to be done before another stream may use it. */
+  marks: readonly Mark[];
+}
+
+/** How much memory a thread has on a device. */
+export interface MemoryStats {
+  /** Bytes and number of the allocations of tensors that are in use. */
+  readonly allocatedBytes: number;
+  readonly blocks: number;
+  /** Bytes and number of the allocations that are kept for later tensors. */
+  readonly cachedBytes: number;
+  readonly cachedBlocks: number;
+  /** Those of them that work on the device may still use. */
+  readonly pendingFrees: number;
+  /** Allocations that were lost by the failure of the device. */
+  readonly lostBlocks: number;
+  /** Tensors' allocations, so far, that nobody disposed of: the garbage collector found them. */
+  readonly leaked: number;
+}
+
+const SMALL_STEP = 512;
+const LARGE_STEP = 2 ** 21;
+
+/** Sizes are rounded up, so that a block fits later tensors: as in PyTorch, to 512 bytes, and above 1 MiB to 2 MiB. */
+function roundedUp(bytes: number): number {
+  const step = bytes <= LARGE_STEP / 2 ? SMALL_STEP : LARGE_STEP;
+  return Math.ceil(bytes / step) * step;
+}
+
+/**
+ * Memory of one device for the tensors of this thread. What is freed is kept for later tensors rather than given back to
+ * the driver, whose `cuMemFree` waits for the device: with a collective in flight, for the other ranks.
+ */
+export class DeviceMemory {
+  readonly #device: number;
+  readonly #used = new Set<Block>();
+  readonly #free = new Map<number, FreeBlock[]>();
+  #lost = 0;
+  leaked = 0;
+
+  constructor(device: number) {
+    this.#device = device;
+  }
+
+  /**
+   * Memory for a tensor whose first use is in this stream.
+   * @throws CudaError (`OUT_OF_MEMORY`) if the device has too little.
+   */
+  take(bytes: number, stream: number): Block {
+    const size = roundedUp(bytes);
+    const block = this.#reuse(size, stream) ?? this.#allocate(size) ?? this.#allocateAfterTrim(size);
+    if (block === undefined) throw this.#outOfMemory(bytes);
+    this.#used.add(block);
+    return block;
+  }
+
+  #reuse(size: number, stream: number): Block | undefined {
+    const list = this.#free.get(size);
+    if (list === undefined) return undefined;
+    const own = list.findLastIndex(({ only }) => only === stream);
+    const at = own >= 0 ? own : list.findLastIndex((each) => this.#isDone(each));
+    const [found] = at < 0 ? [] : list.splice(at, 1);
+    if (found === undefined) return undefined;
+    for (const each of found.marks) giveMark(each);
+    return { address: found.address, bytes: found.bytes };
+  }
+
+  /** A new block; undefined if the device has no memory left. */
+  #allocate(size: number): Block | undefined {
+    useDevice(this.#device);
+    const result = words(2);
+    const status = driver().symbols.cuMemAlloc_v2(result, size);
+    if (status === Result.OUT_OF_MEMORY) return undefined;
+    requireSuccess(status, "cuMemAlloc_v2");
+    return { address: wide(result), bytes: size };
+  }
+
+  #allocateAfterTrim(size: number): Block | undefined {
+    return this.trim() > 0 ? this.#allocate(size) : undefined;
+  }
+
+  /**
+   * Takes back a block. Nothing has to be done on the device before: it is used again only after what is in these
+   * streams now.
+   */
+  give(block: Block, streams: readonly StreamPlace[]): void {
+    if (!this.#used.delete(block)) return;
+    const marks: Mark[] = [];
+    try {
+      for (const stream of streams) marks.push(mark(stream));
+    } catch {
+      // The device has failed, which whoever uses it next is told. Whether something still uses the block is unknown.
+      this.#lost++;
+      return;
+    }
+    const list = this.#free.get(block.bytes) ?? [];
+    this.#free.set(block.bytes, list);
+    const [first] = streams;
+    const isOnly = streams.length === 1 && first?.device === this.#device;
+    list.push({ ...block, only: isOnly ? first.handle : undefined, marks });
+  }
+
+  #isDone(block: FreeBlock): boolean {
+    const pending = block.marks.filter(({ event }) => !isEventDone(event));
+    for (const each of block.marks) if (!pending.includes(each)) giveMark(each);
+    block.marks = pending;
+    return pending.length === 0;
+  }
+
+  /** Like {@link #isDone}, also on a device that has failed. */
+  #isPending(block: FreeBlock): boolean {
+    try {
+      return !this.#isDone(block);
+    } catch {
+      return true;
+    }
+  }
+
+  /** Gives back to the driver what no work on the device uses; returns how many bytes. */
+  trim(): number {
+    let freed = 0;
+    for (const [size, list] of this.#free) {
+      const kept = list.filter((block) => !this.#isDone(block));
+      for (const { address, bytes } of list) {
+        if (kept.some((each) => each.address === address)) continue;
+        useDevice(this.#device);
+        requireSuccess(driver().symbols.cuMemFree_v2(address), "cuMemFree_v2");
+        freed += bytes;
+      }
+      if (kept.length > 0) this.#free.set(size, kept);
+      else this.#free.delete(size);
+    }
+    return freed;
+  }
+
+  stats(): MemoryStats {
+    const free = [...this.#free.values()].flat();
+    const sum = (blocks: Iterable<Block>): number => [...blocks].reduce((total, { bytes }) => total + bytes, 0);
+    return {
+      allocatedBytes: sum(this.#used),
+      blocks: this.#used.size,
+      cachedBytes: sum(free),
+      cachedBlocks: free.length,
+      pendingFrees: free.filter((each) => this.#isPending(each)).length,
+      lostBlocks: this.#lost,
+      leaked: this.leaked,
+    };
+  }
+
+  #outOfMemory(bytes: number): Error {
+    const [free, total] = [words(2), words(2)];
+    requireSuccess(driver().symbols.cuMemGetInfo_v2(free, total), "cuMemGetInfo_v2");
+    const { allocatedBytes, cachedBytes, pendingFrees } = this.stats();
+    const { type, index } = deviceNamed(this.#device);
+    return cudaError(
+      failureOf(Result.OUT_OF_MEMORY, "cuMemAlloc_v2"),
+      `cannot allocate ${bytes} bytes on ${type}:${index}, which has ${wide(free)} of ${wide(total)} bytes free; ` +
+        `tensors of this thread use ${allocatedBytes}, and ${cachedBytes} wait for work on the device (${pendingFrees} tensors)`,
+    );
+  }
+}
+
+const memories: DeviceMemory[] = [];
+
+/** The memory of a device in this thread. */
+export function memoryOfDevice(device: number): DeviceMemory {
+  const memory = memories[device] ?? new DeviceMemory(device);
+  memories[device] = memory;
+  return memory;
+}
+
+/** The memory of all devices that this thread has used. */
+export function allMemories(): readonly DeviceMemory[] {
+  return memories.filter((each) => each !== undefined);
+}

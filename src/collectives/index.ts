@@ -38,6 +38,7 @@ export {
   requireFlag,
   requireOptions,
   requireReduceOp,
+  requireStream,
   requireTensor,
   requireTensors,
   requireTimeout,

@@ -1,5 +1,5 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
-import { Tensor, type TensorView } from "../tensor/index.ts";
+import { shapeOfView, type TensorView } from "../tensor/index.ts";
 
 /** Throws unless two tensors have the same dtype and device. */
 export function requireAlike(op: string, a: TensorView, nameOfA: string, b: TensorView, nameOfB: string): void {
@@ -90,7 +90,7 @@ export function requireSplits(
       argument,
     });
   }
-  const rows = tensor.source instanceof Tensor ? (tensor.source.shape[0] ?? 1) : tensor.length;
+  const rows = shapeOfView(tensor)[0] ?? 1;
   if (splits === undefined || splits.length === 0) {
     if (rows % size !== 0) {
       throw new InvalidArgumentError(

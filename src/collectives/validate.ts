@@ -1,5 +1,5 @@
 import { describe, InvalidArgumentError, messageOf } from "../errors/index.ts";
-import { Tensor, type TensorLike, type TensorView, viewTensor } from "../tensor/index.ts";
+import { type Device, type Stream, Tensor, type TensorLike, type TensorView, viewTensor } from "../tensor/index.ts";
 import { type Timeout, timeoutMs } from "../time/index.ts";
 import { ReduceOp } from "./reduce-op.ts";
 
@@ -67,6 +67,20 @@ export function requireTimeout(op: string, timeout: Timeout | undefined, default
     const reason = messageOf(cause);
     throw new InvalidArgumentError(`${op}: ${reason}`, { op, argument: "timeout", cause });
   }
+}
+
+/** A stream of the device of a call. */
+export function requireStream(op: string, stream: Stream, device: Device): Stream {
+  const fail = (reason: string): never => {
+    throw new InvalidArgumentError(`${op}: ${reason}`, { op, argument: "stream" });
+  };
+  const { device: own, handle } = stream ?? {};
+  if (typeof handle !== "number" || typeof own !== "object" || own === null) {
+    return fail(`stream must be a stream such as new cuda.CudaStream(), got ${describe(stream)}`);
+  }
+  if (device.type === "cpu") return fail("stream is for tensors on a device; these are in host memory");
+  if (own.type === device.type && own.index === device.index) return stream;
+  return fail(`stream is of ${own.type}:${own.index}, the tensors are on ${device.type}:${device.index}`);
 }
 
 /** A flag; false if it is not given. */

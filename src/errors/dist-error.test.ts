@@ -1,11 +1,19 @@
 import { describe, expect, test } from "bun:test";
 import * as errors from "./dist-error.ts";
-import { DistError, DistStoreError, DistTimeoutError, QueueEmptyError } from "./dist-error.ts";
+import {
+  CudaError,
+  DistBackendError,
+  DistError,
+  DistStoreError,
+  DistTimeoutError,
+  QueueEmptyError,
+} from "./dist-error.ts";
 
 /** Each class with its default code. */
 const classes = [
   [errors.DistError, "DistError", "DIST_ERROR"],
   [errors.DistBackendError, "DistBackendError", "BACKEND_ERROR"],
+  [errors.CudaError, "CudaError", "CUDA_ERROR"],
   [errors.DistNetworkError, "DistNetworkError", "NETWORK_ERROR"],
   [errors.DistStoreError, "DistStoreError", "STORE_ERROR"],
   [errors.QueueEmptyError, "QueueEmptyError", "QUEUE_EMPTY"],
@@ -43,11 +51,13 @@ describe("error classes", () => {
     expect(error.details).toEqual(details);
   });
 
-  test("QueueEmptyError is a DistStoreError; no other class extends another", () => {
+  test("QueueEmptyError is a DistStoreError, CudaError a DistBackendError; no other class extends another", () => {
     expect(new QueueEmptyError("m")).toBeInstanceOf(DistStoreError);
+    expect(new CudaError("m")).toBeInstanceOf(DistBackendError);
     for (const [ErrorClass] of classes) {
       const others = classes.filter(([other]) => new ErrorClass("m") instanceof other).map(([, name]) => name);
-      const expected = ErrorClass === DistError ? 1 : ErrorClass === QueueEmptyError ? 3 : 2;
+      const isNested = ErrorClass === QueueEmptyError || ErrorClass === CudaError;
+      const expected = ErrorClass === DistError ? 1 : isNested ? 3 : 2;
       expect(others).toHaveLength(expected);
     }
   });

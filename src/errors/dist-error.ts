@@ -32,6 +32,20 @@ export interface ErrorDetails {
   readonly element?: number;
   /** Name of the bad argument. */
   readonly argument?: string;
+  /** What the CUDA driver returned. */
+  readonly cuda?: CudaFailure;
+}
+
+/** How a call of the CUDA driver failed. */
+export interface CudaFailure {
+  /** `CUresult`. */
+  readonly code: number;
+  /** CUDA's name of it, such as `CUDA_ERROR_INVALID_VALUE`. */
+  readonly name: string;
+  /** CUDA's text for it. */
+  readonly text: string;
+  /** The function that returned it. */
+  readonly call: string;
 }
 
 /** A call that differs from that of another rank. */
@@ -81,18 +95,6 @@ export class DistBackendError extends DistError {
   }
 }
 
-/** How a call of the CUDA driver failed. */
-export interface CudaFailure {
-  /** `CUresult`. */
-  readonly code: number;
-  /** CUDA's name of it, such as `CUDA_ERROR_INVALID_VALUE`. */
-  readonly name: string;
-  /** CUDA's text for it. */
-  readonly text: string;
-  /** The function that returned it. */
-  readonly call: string;
-}
-
 /**
  * A call of the CUDA driver failed. `code` is `CUDA_ERROR`; `OUT_OF_MEMORY`; or `CUDA_CONTEXT_LOST` if all later calls
  * of the process on that device fail, too.
@@ -101,11 +103,13 @@ export class CudaError extends DistBackendError {
   static {
     tag(CudaError, "CudaError");
   }
-  readonly cuda: CudaFailure;
-
-  constructor(message: string, cuda: CudaFailure, init: ErrorInit = {}) {
+  constructor(message: string, init: ErrorInit = {}) {
     super(message, { code: "CUDA_ERROR", ...init });
-    this.cuda = cuda;
+  }
+
+  /** What the driver returned. */
+  get cuda(): CudaFailure | undefined {
+    return this.details.cuda;
   }
 }
 

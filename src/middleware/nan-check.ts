@@ -1,8 +1,9 @@
 import { isOneTensor, type OpCall, type OpRow, opTable, opTypeOf } from "../collectives/index.ts";
 import { DistBackendError } from "../errors/index.ts";
 import type { GroupContext, Middleware } from "../registry/index.ts";
+import { bytesOnHost, cuda, type Stream, type TensorStorage, type TensorView } from "../tensor/index.ts";
 import { Work } from "../work/index.ts";
-import { indexOfNaN } from "./nan-search.ts";
+import { hasNaN, indexOfNaN } from "./nan-search.ts";
 
 /**
  * Looks for NaN in what a rank contributes to an op, before the op begins: the tensors that it sends or that are
@@ -10,7 +11,8 @@ import { indexOfNaN } from "./nan-search.ts";
  * (`NAN_FOUND`) that says where. Nothing is sent then, and the group fails, so that other ranks do not wait.
  *
  * Tensors of float16, bfloat16, float32, float64, 8-bit floats, complex64 and complex128 are read in full; other dtypes
- * have no NaN. Received tensors and foreign memory (behind an address, such as that of a GPU) are not checked.
+ * have no NaN. Tensors of a CUDA device are copied to the host for that, after what is in the stream of the op: this thread
+ * waits for it. Received tensors and foreign host memory are not checked.
  *
  * The option `checkForNan` of `initProcessGroup()` and `newGroup()`, and TORCH_DIST_NAN_CHECK and TORCH_NCCL_NAN_CHECK,
  * do this for one group or all; registered in a container it applies to the groups of that:
@@ -53,7 +55,9 @@ function nanIn(call: OpCall, seq: number, context: GroupContext): DistBackendErr
   // In a broadcast, the contents of the other ranks' tensors do not matter.
   if (inPlace && root === "src" && call.root !== context.rank) return undefined;
   const tensors = inPlace ? call.outputs : call.inputs;
-  for (const [i, { data, dtype, length }] of tensors.entries()) {
+  for (const [i, view] of tensors.entries()) {
+    const { dtype, length } = view;
+    const data = elementsOf(view, call.stream);
     const at = data === undefined ? -1 : indexOfNaN(data, dtype);
     if (at < 0) continue;
     const { groupName: group, backend, rank, size } = context;
@@ -64,6 +68,13 @@ function nanIn(call: OpCall, seq: number, context: GroupContext): DistBackendErr
     );
   }
   return undefined;
+}
+
+/** The elements of a tensor, copied from its device after what is in the stream of the op; undefined if unreadable. */
+function elementsOf(view: TensorView, stream: Stream | undefined): TensorStorage | undefined {
+  const { data, device, dtype } = view;
+  if (data !== undefined || device.type === "cpu" || !hasNaN(dtype)) return data;
+  return cuda.isAvailable() ? bytesOnHost(view, stream) : undefined;
 }
 
 /** Name of a contributed tensor in the API. */

@@ -1,4 +1,10 @@
-import { bytesOf, type DType, type TensorStorage } from "../tensor/index.ts";
+import { bytesOf, type DType, dtypes, type TensorStorage } from "../tensor/index.ts";
+
+/** Whether a dtype has a NaN. */
+export function hasNaN(dtype: DType): boolean {
+  const { kind } = dtypes[dtype];
+  return kind === "float" || kind === "float8" || kind === "complex";
+}
 
 /** Index of the first element that is a NaN, in its real or its imaginary part; -1 if there is none. */
 export function indexOfNaN(data: TensorStorage, dtype: DType): number {

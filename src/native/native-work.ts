@@ -1,6 +1,6 @@
 import { opNames } from "../collectives/op-table.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
-import { isWhole, type TensorView } from "../tensor/index.ts";
+import { currentStreamOf, type Device, type Hold, isWhole, releaseHolds, type TensorView } from "../tensor/index.ts";
 import { type LibraryTimes, Work, type WorkInit } from "../work/index.ts";
 import type { NativeFailure } from "./native-failure.ts";
 import type { NativeGroup } from "./native-group.ts";
@@ -18,8 +18,10 @@ export interface NativeWorkInit extends WorkInit {
   readonly staged?: StagedMemory | undefined;
   /** Whether native code reports how long the op took. */
   readonly isTimed?: boolean;
-  /** For a device with streams: handle of the stream that {@link NativeWork.synchronize} makes wait. */
-  readonly stream?: number | undefined;
+  /** For a device with streams: it, and handle of the stream of the op. */
+  readonly stream?: { readonly device: Device; readonly handle: number } | undefined;
+  /** What keeps the memory of foreign tensors until native code no longer uses it. */
+  readonly holds?: readonly Hold[] | undefined;
 }
 
 /** How long {@link NativeWork.synchronize} waits for an op to start. */
@@ -39,7 +41,8 @@ export class NativeWork extends Work<void> {
   tensors: OpTensors | undefined;
   readonly #exposed: NativeWorkInit["exposed"];
   #staged: StagedMemory | undefined;
-  readonly #stream: number | undefined;
+  readonly #stream: NativeWorkInit["stream"];
+  #holds: readonly Hold[] | undefined;
   /** Whether native code reports how long the op took. */
   readonly isTimed: boolean;
   #times: LibraryTimes | undefined;
@@ -52,6 +55,7 @@ export class NativeWork extends Work<void> {
     this.#exposed = init.exposed;
     this.#staged = init.staged;
     this.#stream = init.stream;
+    this.#holds = init.holds;
     this.isTimed = init.isTimed ?? false;
   }
 
@@ -107,7 +111,9 @@ export class NativeWork extends Work<void> {
     // Native code does not keep a failure that was taken from it.
     const error = this.isCompleted() ? this.exception() : undefined;
     if (error !== undefined) throw error;
-    if (this.#stream !== undefined) this.#group.synchronize(this, this.#stream, SYNCHRONIZE_LIMIT_MS);
+    if (this.#stream === undefined) return;
+    const { device, handle } = this.#stream;
+    this.#group.synchronize(this, currentStreamOf(device)?.handle ?? handle, SYNCHRONIZE_LIMIT_MS);
   }
 
   /**
@@ -137,6 +143,9 @@ export class NativeWork extends Work<void> {
     this.tensors = undefined;
     this.#staged?.release();
     this.#staged = undefined;
+    if (this.#holds === undefined) return;
+    releaseHolds(this.#holds);
+    this.#holds = undefined;
   }
 
   protected override block(limitMs: number): void {

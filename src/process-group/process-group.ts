@@ -308,9 +308,9 @@ export class ProcessGroup implements AsyncDisposable {
    * @param options.timeout That of the group by default.
    * @throws DistTimeoutError (`PENDING_TIMEOUT`) when it expires.
    */
-  async waitForPendingWorks(options: Options.CallOptions = NO_OPTIONS): Promise<void> {
+  async waitForPendingWorks(options: Pick<Options.CallOptions, "timeout"> = NO_OPTIONS): Promise<void> {
     const name = "waitForPendingWorks";
-    requireOptionNames<Options.CallOptions>(name, options, { timeout: true });
+    requireOptionNames<typeof options>(name, options, { timeout: true });
     const limitMs = requireTimeout(name, options.timeout, this.timeoutMs);
     const idle = async () => {
       await Promise.all([this.#works.idle(), this.#dispatcher.idle()]);

@@ -1,6 +1,5 @@
-import { type Pointer, toArrayBuffer } from "bun:ffi";
-import { describe, InvalidArgumentError, UnsupportedOperationError } from "../errors/index.ts";
-import { bytesOf } from "./memory.ts";
+import { describe, InvalidArgumentError, messageOf, UnsupportedOperationError } from "../errors/index.ts";
+import { bytesOnHost } from "./host-copy.ts";
 import { type TensorLike, type TensorView, viewTensor } from "./tensor-view.ts";
 
 /** Added at each combination of two hashes. */
@@ -9,13 +8,15 @@ const SALT = 0x9e3779b9n;
 /**
  * A hash of the bytes of tensors, one after the other: 64 bits, the same as PyTorch's on x86-64. By it, ranks and runs
  * can be compared without their data. It covers the elements of each tensor, but neither dtype nor shape; a tensor
- * without elements does not count. Takes some milliseconds per megabyte.
+ * without elements does not count. Takes some milliseconds per megabyte. Tensors on a device are copied to the host first,
+ * which blocks until their current stream gets there.
  *
  * ```ts
  * const hashes = await allGatherObject(hashTensors(weights)); // the same on all ranks
  * ```
  *
- * @throws InvalidArgumentError for what is not a list of tensors, UnsupportedOperationError for tensors on a device.
+ * @throws InvalidArgumentError for what is not a list of tensors, UnsupportedOperationError for a tensor on a device that
+ *   cannot be copied.
  *
  * c10d: `_hash_tensors`.
  */
@@ -29,13 +30,19 @@ export function hashTensors(tensors: readonly TensorLike[]): bigint {
   return views.reduce((hash, view, i) => (view.byteLength === 0 ? hash : withBytes(hash, hostBytes(view, i))), 0n);
 }
 
-function hostBytes({ data, ptr, byteLength, device }: TensorView, i: number): Uint8Array {
-  if (data !== undefined) return bytesOf(data);
-  if (device.type === "cpu") return new Uint8Array(toArrayBuffer(ptr as Pointer, 0, byteLength));
-  throw new UnsupportedOperationError(
-    `hashTensors: tensors[${i}] is on ${device.type}:${device.index}; copy it to host memory first`,
-    { op: "hashTensors", argument: `tensors[${i}]`, code: "NOT_HOST_MEMORY" },
-  );
+function hostBytes(view: TensorView, i: number): Uint8Array {
+  try {
+    return bytesOnHost(view);
+  } catch (cause) {
+    const { type, index } = view.device;
+    const reason = `is on ${type}:${index}, and cannot be copied to host memory: ${messageOf(cause)}`;
+    throw new UnsupportedOperationError(`hashTensors: tensors[${i}] ${reason}`, {
+      op: "hashTensors",
+      argument: `tensors[${i}]`,
+      code: "NOT_HOST_MEMORY",
+      cause,
+    });
+  }
 }
 
 const asUint64 = (value: bigint): bigint => BigInt.asUintN(64, value);

@@ -35,6 +35,7 @@ export { type DType, type DTypeInfo, type DTypeKind, dtypeNames, dtypes, isDType
 export { type ArrayOfDType, type EmptyTensor, empty } from "./empty.ts";
 export { type Extent, extentOf, haveCommonBytes, overlaps } from "./extent.ts";
 export { hashTensors } from "./hash-tensors.ts";
+export { bytesOnHost } from "./host-copy.ts";
 export {
   bufferOf,
   byteLengthOf,
@@ -61,6 +62,7 @@ export {
   dtypeOfArray,
   type ForeignTensor,
   partOfView,
+  shapeOfView,
   TENSOR_PROTOCOL,
   type TensorLike,
   type TensorView,

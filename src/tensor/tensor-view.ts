@@ -76,6 +76,17 @@ export function viewTensor(value: TensorLike, argument = "tensor"): TensorView {
   );
 }
 
+/**
+ * Dimensions of a tensor: those of a {@link Tensor}, or of a foreign tensor that has a `shape`. A part of one has one
+ * dimension.
+ */
+export function shapeOfView({ source, data, length }: TensorView): readonly number[] {
+  if (source instanceof Tensor) return holds(source.shape, length) ? source.shape : [length];
+  if (data !== undefined) return [length];
+  const { shape } = source as { readonly shape?: unknown };
+  return Array.isArray(shape) && holds(shape, length) ? shape : [length];
+}
+
 /** A part of a tensor, in the same memory: `length` elements from `start` on. */
 export function partOfView(view: TensorView, start: number, length: number): TensorView {
   const { data, dtype, ptr } = view;

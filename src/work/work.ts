@@ -599,8 +599,9 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 
   /**
-   * Makes the stream of the op wait for it, without blocking this thread until it has ended; an op of several steps
-   * does block. No effect on the CPU. c10d: `Work.synchronize`.
+   * Makes the current stream of the op's device wait for it, or the stream of the op if none was made current, without
+   * blocking this thread until it has ended; an op of several steps does block. No effect on the CPU. c10d:
+   * `Work.synchronize`.
    */
   synchronize(): void {}
 

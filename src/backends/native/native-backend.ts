@@ -16,7 +16,15 @@ import {
   unsubmittedId,
 } from "../../native/index.ts";
 import { Backend, type BackendContext, type Capabilities } from "../../registry/index.ts";
-import { detachGuard, memoryKindOf, STAGED_BYTES, type TensorView } from "../../tensor/index.ts";
+import {
+  detachGuard,
+  type Hold,
+  holdTensors,
+  memoryKindOf,
+  releaseHolds,
+  STAGED_BYTES,
+  type TensorView,
+} from "../../tensor/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
 import { watchCreation } from "./creation-watch.ts";
 import { narrowedCapabilities } from "./narrowed-capabilities.ts";
@@ -172,12 +180,14 @@ export class NativeBackend extends Backend {
     if (group === undefined) return this.#refuse([call]);
     let staged: StagedTensor | undefined;
     let exposed: TensorView | undefined;
+    let holds: readonly Hold[] | undefined;
     let id: number;
     try {
       let address: ArrayBufferView | number | null = null;
       if (tensor !== undefined) {
         const { data, byteLength } = tensor;
         address = tensor.ptr;
+        if (data === undefined) holds = holdTensors(call.outputs);
         if (data !== undefined && byteLength > 0) {
           if (byteLength <= STAGED_BYTES) {
             staged = new StagedTensor(data, byteLength, group.staging);
@@ -194,9 +204,10 @@ export class NativeBackend extends Backend {
       id = group.submitInPlace(records, address);
     } catch (error) {
       staged?.release();
+      if (holds !== undefined) releaseHolds(holds);
       return this.#refuse([call], error);
     }
-    return [this.#track(group, call, id, exposed, staged)];
+    return [this.#track(group, call, id, exposed, staged, holds)];
   }
 
   /** One native call for all; if one of them is refused, none is submitted. */
@@ -204,18 +215,23 @@ export class NativeBackend extends Backend {
     const group = this.#open;
     if (group === undefined) return this.#refuse(calls);
     const staged: StagedTensors[] = [];
+    const holds: (readonly Hold[] | undefined)[] = [];
     let id: number;
     try {
-      for (const { inputs, outputs } of calls) staged.push(new StagedTensors(inputs, outputs, group.staging));
+      for (const call of calls) {
+        holds.push(hasForeign(call) ? holdTensors(call.inputs, call.outputs) : undefined);
+        staged.push(new StagedTensors(call.inputs, call.outputs, group.staging));
+      }
       records.fill(calls, staged, this.#isTimed);
       id = group.submit(records);
     } catch (error) {
       for (const each of staged) each.release();
+      for (const each of holds) if (each !== undefined) releaseHolds(each);
       return this.#refuse(calls, error);
     }
     return calls.map((call, i) => {
       const exposed = staged[i]?.exposed;
-      return this.#track(group, call, id + i, exposed?.length === 0 ? undefined : exposed, staged[i]);
+      return this.#track(group, call, id + i, exposed?.length === 0 ? undefined : exposed, staged[i], holds[i]);
     });
   }
 
@@ -230,7 +246,9 @@ export class NativeBackend extends Backend {
     id: number,
     exposed: TensorView | readonly TensorView[] | undefined,
     staged: StagedMemory | undefined,
+    holds: readonly Hold[] | undefined,
   ): Work<void> {
+    const { device } = call;
     const work = new NativeWork(group, {
       opType: opTypeOf(call),
       op: opTable[call.op].api,
@@ -240,7 +258,8 @@ export class NativeBackend extends Backend {
       exposed,
       staged,
       isTimed: this.#isTimed,
-      stream: call.device.type === "cpu" ? undefined : (call.stream?.handle ?? 0),
+      stream: device.type === "cpu" ? undefined : { device, handle: call.stream?.handle ?? 0 },
+      holds,
     });
     group.track(work);
     if (detachGuard !== undefined) work.whenEnded(detachGuard.guard(tensorsOf(call), work.title));
@@ -294,6 +313,12 @@ export class NativeBackend extends Backend {
     }
     group.close(CLOSE_LIMIT_MS - Math.min(ABORT_LIMIT_MS, performance.now() - began));
   }
+}
+
+function hasForeign({ inputs, outputs }: OpCall): boolean {
+  for (const { data } of inputs) if (data === undefined) return true;
+  for (const { data } of outputs) if (data === undefined) return true;
+  return false;
 }
 
 function requireBytes(key: string, value: unknown): Uint8Array {

@@ -1,5 +1,5 @@
 import { type OpCall, type OpName, OpType, opTable, sparseOf } from "../../collectives/index.ts";
-import { type DType, deviceTypeCodes, dtypes, Tensor, type TensorView } from "../../tensor/index.ts";
+import { type DType, deviceTypeCodes, dtypes, shapeOfView, type TensorView } from "../../tensor/index.ts";
 
 /** A tensor as ranks compare it. */
 export interface FingerprintTensor {
@@ -91,19 +91,12 @@ function comparedOf({ op, inputs, outputs }: OpCall): readonly TensorView[] {
 }
 
 function haveOneShape(views: readonly TensorView[]): boolean {
-  const [first, ...others] = views.map((view) => shapeOf(view).join());
+  const [first, ...others] = views.map((view) => shapeOfView(view).join());
   return others.every((each) => each === first);
 }
 
-/** Dimensions of a tensor; a part of one has one dimension. */
-function shapeOf({ source, length }: TensorView): readonly number[] {
-  if (!(source instanceof Tensor)) return [length];
-  const { shape } = source;
-  return shape.reduce((product, size) => product * size, 1) === length ? shape : [length];
-}
-
 function describeView(view: TensorView, isReal: boolean): FingerprintTensor {
-  const shape = shapeOf(view);
+  const shape = shapeOfView(view);
   const { dtype, device } = view;
   const real = isReal ? realOf(dtype) : undefined;
   const code = deviceTypeCodes[device.type];

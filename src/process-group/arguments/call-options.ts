@@ -1,11 +1,15 @@
 import type { ReduceOp } from "../../collectives/index.ts";
-import type { TensorLike } from "../../tensor/index.ts";
+import type { Stream, TensorLike } from "../../tensor/index.ts";
 import type { Timeout } from "../../time/index.ts";
 
 /** Options of every op. */
 export interface CallOptions {
   /** Time-out of the op; the group's by default. When it expires, the op fails, and the group with it. */
   readonly timeout?: Timeout;
+  /**
+   * For tensors on a device: the op starts after what is in this stream now. The current stream of the device by default.
+   */
+  readonly stream?: Stream;
 }
 
 interface ReducingOptions {
@@ -78,7 +82,7 @@ export interface MonitoredBarrierCallOptions extends CallOptions {
 }
 
 /** Options of every object collective. */
-export interface ObjectOptions extends CallOptions {
+export interface ObjectOptions extends Omit<CallOptions, "stream"> {
   /** Size limit of one encoded object in bytes, the same on all ranks. 64 MiB by default. */
   readonly maxBytes?: number;
 }

@@ -12,6 +12,7 @@ import {
   requireOptions,
   requireReduceOp,
   requireSplits,
+  requireStream,
   requireTag,
   requireTensor,
   requireTensors,
@@ -19,7 +20,14 @@ import {
   type Side,
 } from "../../collectives/index.ts";
 import { type CallSite, InvalidArgumentError } from "../../errors/index.ts";
-import type { Device, TensorLike, TensorView } from "../../tensor/index.ts";
+import {
+  CPU,
+  currentStreamOf,
+  type Device,
+  type Stream,
+  type TensorLike,
+  type TensorView,
+} from "../../tensor/index.ts";
 import type { Timeout } from "../../time/index.ts";
 import { CallShapes, isAtRoot, type Operand } from "./call-shapes.ts";
 import { requireCallOptionNames } from "./option-names.ts";
@@ -37,6 +45,7 @@ export interface AnyCallOptions {
   readonly inputSplits?: readonly number[] | undefined;
   readonly outputSplits?: readonly number[] | undefined;
   readonly waitAllRanks?: boolean | undefined;
+  readonly stream?: Stream | undefined;
 }
 
 /** Tensors of one side of a call as the user passed them: one, a list, or nothing. */
@@ -74,12 +83,16 @@ export class CallReader {
     const timeoutMs = requireTimeout(api, options.timeout, this.#timeoutMs);
     if (row.inPlace && row.outputs === "tensor") {
       const view = requireTensor(api, outputs as TensorLike);
-      return opCall(op, view.device, NO_TENSORS, [view], timeoutMs, { reduceOp, root, callSite });
+      const stream = streamOf(api, options, view.device);
+      return opCall(op, view.device, NO_TENSORS, [view], timeoutMs, { reduceOp, root, stream, callSite });
     }
     const written = this.#operand(row, "outputs", outputs, root);
     const read = this.#operand(row, "inputs", inputs, root);
     this.#shapes.require(row, written, read);
+    const [first] = read.views.length > 0 ? read.views : written.views;
+    const device = first?.device ?? this.#device;
     const terms: CallTerms = {
+      stream: streamOf(api, options, device),
       reduceOp,
       root,
       peer,
@@ -88,8 +101,7 @@ export class CallReader {
       ...(row.splits && this.#splits(api, written, read, options)),
       ...(op === "monitoredBarrier" && { waitAllRanks: requireFlag(api, "waitAllRanks", options.waitAllRanks) }),
     };
-    const [first] = read.views.length > 0 ? read.views : written.views;
-    return opCall(op, first?.device ?? this.#device, read.views, written.views, timeoutMs, terms);
+    return opCall(op, device, read.views, written.views, timeoutMs, terms);
   }
 
   #peer(op: OpName, options: AnyCallOptions): number {
@@ -140,4 +152,10 @@ export class CallReader {
     const equal = options.inputSplits === undefined && options.outputSplits === undefined;
     return equal ? {} : { inputSplits, outputSplits };
   }
+}
+
+/** The stream of a call: that of the options, or the current one of its device. */
+function streamOf(api: string, { stream }: AnyCallOptions, device: Device): Stream | undefined {
+  if (stream === undefined) return device === CPU ? undefined : currentStreamOf(device);
+  return requireStream(api, stream, device);
 }

@@ -7,7 +7,7 @@ type Names = Readonly<Record<string, true>>;
 const names = Object.fromEntries(
   (Object.keys(opTable) as OpName[]).map((op) => {
     const { kind, root, reduces, splits, inputs, outputs } = opTable[op];
-    const list = ["timeout", "group"];
+    const list = ["timeout", "group", "stream"];
     if (reduces) list.push("op");
     if (root === "src" || op === "recv") list.push("src", "groupSrc");
     if (root === "dst" || op === "send") list.push("dst", "groupDst");

@@ -122,6 +122,7 @@ function canMerge({ pipeline, call: a }: Entry, { call: b }: Entry): boolean {
   const dtype = dtypeOf(a);
   if (coalesced === undefined || coalesced === "refused" || dtype === undefined) return false;
   if (a.op !== b.op || a.reduceOp !== b.reduceOp || dtype !== dtypeOf(b)) return false;
+  if (a.stream?.handle !== b.stream?.handle) return false;
   return pipeline.table.has(coalesced, dtype, a.reduceOp);
 }
 
@@ -139,6 +140,7 @@ function mergedCall(run: readonly Entry[]): OpCall {
   const outputs = calls.flatMap((call) => call.outputs);
   return opCall(coalesced, first.device, inputs, outputs, timeoutMs, {
     reduceOp: first.reduceOp,
+    stream: first.stream,
     callSite: first.callSite,
   });
 }

@@ -33,7 +33,7 @@ export function requireComposable(op: Operation, table: CapabilityTable, dtype: 
 
 /** One call for each tensor of the lists. */
 function singleCalls({ device, inputs, outputs, timeoutMs, ...call }: OpCall, single: Operation): OpCall[] {
-  const terms = { reduceOp: call.reduceOp, callSite: call.callSite };
+  const terms = { reduceOp: call.reduceOp, stream: call.stream, callSite: call.callSite };
   return outputs.map((output, i) => opCall(single, device, inputs.slice(i, i + 1), [output], timeoutMs, terms));
 }
 
@@ -49,7 +49,7 @@ function perRankCall(call: OpCall, op: Operation, size: number): OpCall {
     parts(inputs, row.inputs, inputSplits),
     parts(outputs, row.outputs, outputSplits),
     timeoutMs,
-    { reduceOp, root, callSite: call.callSite },
+    { reduceOp, root, stream: call.stream, callSite: call.callSite },
   );
 }
 

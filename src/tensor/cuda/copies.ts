@@ -36,7 +36,7 @@ function keepUntilDone(stream: StreamPlace, memory: unknown, holds: readonly Hol
 export function sweepCopies(): void {
   kept = kept.filter(({ until, holds }) => {
     try {
-      if (!isEventDone(until.event)) return true;
+      if (!isEventDone(until)) return true;
     } catch {
       // The device has failed: whether it still uses the memory is unknown.
       return true;
@@ -133,7 +133,7 @@ export class HostCopy {
 
   /** Whether the device is done with it. Throws if the device failed. */
   isDone(): boolean {
-    this.#isDone ||= this.#until === undefined || isEventDone(this.#until.event);
+    this.#isDone ||= this.#until === undefined || isEventDone(this.#until);
     return this.#isDone;
   }
 

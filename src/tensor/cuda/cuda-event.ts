@@ -1,10 +1,11 @@
 import { brand, describe, InvalidArgumentError } from "../../errors/index.ts";
 import type { Device } from "../device.ts";
-import { useDevice } from "./contexts.ts";
+import { contextOf, useDevice } from "./contexts.ts";
 import type { CudaStream } from "./cuda-stream.ts";
+import { deviceNamed } from "./device-ordinal.ts";
 import { blockUntilDone, type WaitOptions, whenDone } from "./device-wait.ts";
 import { driver, requireSuccess, words } from "./driver.ts";
-import { createEvent, isEventDone } from "./raw-events.ts";
+import { createEvent, isEventDone, type Mark } from "./raw-events.ts";
 
 /** Options of a {@link CudaEvent}. */
 export interface CudaEventOptions {
@@ -12,10 +13,14 @@ export interface CudaEventOptions {
   readonly timing?: boolean;
 }
 
-const leaked = new FinalizationRegistry<number>((handle) => {
-  // The driver keeps what a stream still waits for. Nobody could handle a failure here.
-  driver().symbols.cuEventDestroy_v2(handle);
-});
+// Nobody could handle a failure here.
+const leaked = new FinalizationRegistry<Mark>(destroy);
+
+/** Destroys an event. The driver keeps what a stream still waits for. */
+function destroy({ device, event }: Mark): number {
+  const { symbols } = driver();
+  return symbols.cuCtxSetCurrent(contextOf(device)) || symbols.cuEventDestroy_v2(event);
+}
 
 /** A place in a stream, to be waited for. It belongs to the device of the stream that it is first recorded in. */
 export class CudaEvent implements Disposable {
@@ -23,8 +28,7 @@ export class CudaEvent implements Disposable {
     brand(CudaEvent, "CudaEvent");
   }
   readonly isTimed: boolean;
-  #handle: number | undefined;
-  #device: Device | undefined;
+  #event: Mark | undefined;
   #isDisposed = false;
 
   constructor(options: CudaEventOptions = {}) {
@@ -39,38 +43,38 @@ export class CudaEvent implements Disposable {
 
   /** Its device; undefined before it is first recorded. */
   get device(): Device | undefined {
-    return this.#device;
+    return this.#event === undefined ? undefined : deviceNamed(this.#event.device);
   }
 
   /** `CUevent`; undefined before it is first recorded. */
   get handle(): number | undefined {
     this.#requireLive("handle");
-    return this.#handle;
+    return this.#event?.event;
   }
 
   /** Records what is in a stream now. Whoever waits for the event from now on waits for that. */
   record(stream: CudaStream): void {
     this.#requireLive("record");
     const { device, handle } = stream;
-    if (this.#device !== undefined && this.#device.index !== device.index) {
+    const own = this.#event?.device ?? device.index;
+    if (own !== device.index) {
       throw new InvalidArgumentError(
-        `CudaEvent.record: the event is of cuda:${this.#device.index}, the stream of cuda:${device.index}; make an event for each device`,
+        `CudaEvent.record: the event is of cuda:${own}, the stream of cuda:${device.index}; make an event for each device`,
         { argument: "stream", code: "WRONG_DEVICE" },
       );
     }
-    if (this.#handle === undefined) {
-      this.#handle = createEvent(device.index, this.isTimed);
-      this.#device = device;
-      leaked.register(this, this.#handle, this);
+    if (this.#event === undefined) {
+      this.#event = { device: own, event: createEvent(own, this.isTimed) };
+      leaked.register(this, this.#event, this);
     }
-    useDevice(device.index);
-    requireSuccess(driver().symbols.cuEventRecord(this.#handle, handle), "cuEventRecord");
+    useDevice(own);
+    requireSuccess(driver().symbols.cuEventRecord(this.#event.event, handle), "cuEventRecord");
   }
 
   /** Whether what it recorded is done; `true` if it has recorded nothing. */
   query(): boolean {
     this.#requireLive("query");
-    return this.#handle === undefined || isEventDone(this.#handle);
+    return this.#event === undefined || isEventDone(this.#event);
   }
 
   /** Waits until what it recorded is done, without blocking this thread. */
@@ -89,26 +93,27 @@ export class CudaEvent implements Disposable {
    */
   elapsedMs(end: CudaEvent): number {
     const [from, to] = [this.#timed("this event"), requireEvent(end).#timed("the other event")];
-    if (this.#device?.index !== end.#device?.index) {
+    if (from.device !== to.device) {
       throw new InvalidArgumentError("CudaEvent.elapsedMs: the events are of different devices", {
         argument: "end",
         code: "WRONG_DEVICE",
       });
     }
     const result = words(2);
-    requireSuccess(driver().symbols.cuEventElapsedTime(result, from, to), "cuEventElapsedTime");
+    requireSuccess(driver().symbols.cuEventElapsedTime(result, from.event, to.event), "cuEventElapsedTime");
     return new Float32Array(result.buffer)[0] ?? Number.NaN;
   }
 
-  #timed(which: string): number {
+  #timed(which: string): Mark {
     const fail = (reason: string, code: string): never => {
       throw new InvalidArgumentError(`CudaEvent.elapsedMs: ${which} ${reason}`, { argument: "end", code });
     };
     if (!this.isTimed) return fail("has no timing: make it with { timing: true }", "NO_TIMING");
-    const { handle } = this;
-    if (handle === undefined) return fail("was not recorded", "EVENT_PENDING");
-    if (!isEventDone(handle)) return fail("is not done: wait for it first", "EVENT_PENDING");
-    return handle;
+    this.#requireLive("elapsedMs");
+    const event = this.#event;
+    if (event === undefined) return fail("was not recorded", "EVENT_PENDING");
+    if (!isEventDone(event)) return fail("is not done: wait for it first", "EVENT_PENDING");
+    return event;
   }
 
   #requireLive(method: string): void {
@@ -118,11 +123,11 @@ export class CudaEvent implements Disposable {
 
   /** Destroys the event. What already waits for it goes on waiting for what it recorded. */
   [Symbol.dispose](): void {
-    const handle = this.#handle;
+    const event = this.#event;
     if (this.#isDisposed) return;
     this.#isDisposed = true;
     leaked.unregister(this);
-    if (handle !== undefined) requireSuccess(driver().symbols.cuEventDestroy_v2(handle), "cuEventDestroy_v2");
+    if (event !== undefined) requireSuccess(destroy(event), "cuEventDestroy_v2");
   }
 }
 

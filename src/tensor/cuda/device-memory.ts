@@ -118,7 +118,7 @@ export class DeviceMemory {
   }
 
   #isDone(block: FreeBlock): boolean {
-    const pending = block.marks.filter(({ event }) => !isEventDone(event));
+    const pending = block.marks.filter((each) => !isEventDone(each));
     for (const each of block.marks) if (!pending.includes(each)) giveMark(each);
     block.marks = pending;
     return pending.length === 0;

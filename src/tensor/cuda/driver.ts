@@ -83,7 +83,8 @@ export function cudaError(failure: CudaFailure, what = "CUDA"): CudaError {
   const { code, name, text, call } = failure;
   const isLost = lostContext(code);
   const advice = isLost ? CONTEXT_LOST : (adviceOn.get(code) ?? DEFAULT_ADVICE);
-  return new CudaError(`${what}: ${call} failed with ${name} (${code}): ${text}. ${advice}`, failure, {
+  return new CudaError(`${what}: ${call} failed with ${name} (${code}): ${text}. ${advice}`, {
+    cuda: failure,
     ...(isLost && { code: "CUDA_CONTEXT_LOST" }),
     ...(code === Result.OUT_OF_MEMORY && { code: "OUT_OF_MEMORY" }),
   });

@@ -120,7 +120,9 @@ export function overForeign(caller: string, source: TensorLike): CudaTensor {
  *
  * @throws InvalidArgumentError unless the memory begins and ends on that device, by `cuPointerGetAttribute`.
  */
-export function foreign<D extends DType>(memory: ForeignMemory & { readonly dtype: D }): CudaTensor<D> {
+export function foreign<D extends DType>(
+  memory: ForeignMemory & { readonly dtype: D },
+): CudaTensor<D, readonly number[]> {
   if (typeof memory !== "object" || memory === null) {
     throw new InvalidArgumentError(
       `cuda.foreign: memory must be { ptr, byteLength, dtype, shape?, device? }, got ${describe(memory)}`,
@@ -139,7 +141,7 @@ export function foreign<D extends DType>(memory: ForeignMemory & { readonly dtyp
     );
   }
   requireDevicePointer("cuda.foreign", view);
-  return new CudaTensor<D>(Storage.foreign(ptr, device.index, owner), 0, dtype, sizes);
+  return new CudaTensor<D, readonly number[]>(Storage.foreign(ptr, device.index, owner), 0, dtype, sizes);
 }
 
 /**

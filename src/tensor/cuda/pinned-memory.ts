@@ -75,7 +75,7 @@ export function givePinnedAfter(until: Mark, blocks: readonly PinnedBlock[]): vo
 export function sweepPinned(): void {
   busy = busy.filter(({ blocks, until }) => {
     try {
-      if (!isEventDone(until.event)) return true;
+      if (!isEventDone(until)) return true;
     } catch {
       // The device has failed: whether it still uses the blocks is unknown, so they are never used again.
       return false;

@@ -13,7 +13,8 @@ export function createEvent(device: number, isTimed: boolean): number {
 }
 
 /** Whether the work before an event's last record is done. Throws CudaError if it failed. */
-export function isEventDone(event: number): boolean {
+export function isEventDone({ device, event }: Mark): boolean {
+  useDevice(device);
   return isReady(driver().symbols.cuEventQuery(event), "cuEventQuery");
 }
 
@@ -35,7 +36,7 @@ export interface StreamPlace {
   readonly handle: number;
 }
 
-/** An event of the pool, recorded in a stream. */
+/** An event of a device. */
 export interface Mark {
   readonly device: number;
   readonly event: number;

@@ -244,7 +244,10 @@ export class OpDispatcher {
           { op: "coalescing", argument: "body" },
         );
       }
-      if (batch.refusal === undefined) batch.requireDisjoint();
+      if (batch.refusal === undefined) {
+        batch.requireDisjoint();
+        batch.requireOneStream();
+      }
       return batch.refusal;
     } catch (error) {
       return error ?? new InvalidArgumentError(`coalescing: the function threw ${describe(error)}`);

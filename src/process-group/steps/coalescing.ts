@@ -57,6 +57,24 @@ export class Coalescing {
     if (this.#entries.length > 1) requireDisjointOps("coalescing", this.#entries.map(memoryOf));
   }
 
+  /**
+   * Throws InvalidArgumentError if ops on one device are in different streams: they may become one op, which starts
+   * after one stream, and whether they do must not depend on streams, which other ranks do not see.
+   */
+  requireOneStream(): void {
+    const handleOf = ({ stream }: OpCall): number => stream?.handle ?? 0;
+    for (const entries of Map.groupBy(this.#entries, ({ pipeline }) => pipeline).values()) {
+      const [first, ...others] = entries.map(({ call }) => call);
+      const other = others.find((call) => first !== undefined && handleOf(call) !== handleOf(first));
+      if (other === undefined) continue;
+      const { type, index } = other.device;
+      throw new InvalidArgumentError(
+        `coalescing: all ops on ${type}:${index} have to be in one stream; let it wait for the others before`,
+        { op: "coalescing", argument: "stream" },
+      );
+    }
+  }
+
   /** Whether there is any op other than messages. */
   get hasCollectives(): boolean {
     return this.#entries.some(({ call }) => opTable[call.op].kind !== "message");
@@ -122,7 +140,6 @@ function canMerge({ pipeline, call: a }: Entry, { call: b }: Entry): boolean {
   const dtype = dtypeOf(a);
   if (coalesced === undefined || coalesced === "refused" || dtype === undefined) return false;
   if (a.op !== b.op || a.reduceOp !== b.reduceOp || dtype !== dtypeOf(b)) return false;
-  if (a.stream?.handle !== b.stream?.handle) return false;
   return pipeline.table.has(coalesced, dtype, a.reduceOp);
 }
 

@@ -22,12 +22,12 @@ describe("streams", () => {
     {
       using _hold = new Hold(first);
       x.copyFrom(numbers, { stream: first });
-      expect(await y.copyFrom(numbers, { stream: second }).toHost({ stream: second })).toEqual(numbers);
+      expect<unknown>(await y.copyFrom(numbers, { stream: second }).toHost({ stream: second })).toEqual(numbers);
       expect([first.query(), second.query()]).toEqual([false, true]);
     }
     await first.synchronize();
     expect(first.query()).toBe(true);
-    expect(await x.toHost({ stream: second })).toEqual(numbers);
+    expect<unknown>(await x.toHost({ stream: second })).toEqual(numbers);
   });
 
   test("have the priorities of the device", () => {
@@ -56,14 +56,17 @@ describe("streams", () => {
     await Bun.sleep(3);
     expect(second.query()).toBe(false);
     hold[Symbol.dispose]();
-    expect(await copied).toEqual(numbers);
+    expect<unknown>(await copied).toEqual(numbers);
     second.waitStream(second);
   });
 
   test("synchronize with a time-out", async () => {
     using stream = new cuda.CudaStream();
     const hold = new Hold(stream);
-    await expect(stream.synchronize({ timeout: 10 })).rejects.toMatchObject({ code: "WAIT_TIMEOUT", name: "DistTimeoutError" });
+    await expect(stream.synchronize({ timeout: 10 })).rejects.toMatchObject({
+      code: "WAIT_TIMEOUT",
+      name: "DistTimeoutError",
+    });
     expect(() => stream.synchronizeSync({ timeout: 10 })).toThrow("waited 10 ms for the device");
     hold[Symbol.dispose]();
     await stream.synchronize();
@@ -71,9 +74,8 @@ describe("streams", () => {
   });
 
   test("return to a pool when they are disposed of, and cannot be used any more", async () => {
-    let handle: number;
     using used = new cuda.CudaStream({ device: 1, priority: -3 });
-    handle = used.handle;
+    const { handle } = used;
     await used.synchronize();
     const before = streams();
     used[Symbol.dispose]();
@@ -156,7 +158,7 @@ describe("the current stream", () => {
     expect(stream.query()).toBe(false);
     const copied = cuda.withStream(stream, () => x.toHost());
     hold[Symbol.dispose]();
-    expect(await copied).toEqual(numbers);
+    expect<unknown>(await copied).toEqual(numbers);
   });
 
   test("is the default one after it was disposed of", () => {
@@ -172,7 +174,7 @@ describe("foreign streams", () => {
     using own = new cuda.CudaStream({ device: 1 });
     const foreign = cuda.foreignStream(own.handle, 1);
     using x = cuda.zeros("float32", 4, { stream: foreign });
-    expect(await x.copyFrom(numbers, { stream: foreign }).toHost({ stream: own })).toEqual(numbers);
+    expect<unknown>(await x.copyFrom(numbers, { stream: foreign }).toHost({ stream: own })).toEqual(numbers);
     foreign[Symbol.dispose]();
     expect(foreign.query()).toBe(true);
     expect(cuda.foreignStream(0).handle).toBe(0);

@@ -39,7 +39,7 @@ function start(): Driver {
   if (status === Result.SUCCESS) requireSuccess(symbols.cuDeviceGetCount(count), "cuDeviceGetCount", symbols);
   if (status === Result.NO_DEVICE || (status === Result.SUCCESS && signed(count, 0) === 0)) {
     throw new BackendUnavailableError(
-      `CUDA: the driver (${path}) sees no device. nvidia-smi lists those of this machine; CUDA_VISIBLE_DEVICES may hide them, and a container needs --gpus`,
+      `CUDA: the driver (${path}) sees no device\nnvidia-smi lists those of this machine; CUDA_VISIBLE_DEVICES may hide them, and a container needs --gpus.`,
       { code: "NO_CUDA_DEVICE" },
     );
   }

@@ -29,6 +29,9 @@ export function emptyCache(): number {
   return allMemories().reduce((sum, memory) => sum + memory.trim(), 0);
 }
 
+/** How long a Worker waits at its end for work on devices that uses its memory. */
+const EXIT_LIMIT_MS = 100;
+
 /**
  * The driver frees all when the process ends. A Worker's memory would be lost until then: what no op uses is freed when
  * it exits, which a Worker that is terminated does not do.
@@ -36,6 +39,9 @@ export function emptyCache(): number {
 if (!isMainThread) {
   process.on("exit", () => {
     Storage.freeAll();
+    const deadline = performance.now() + EXIT_LIMIT_MS;
+    const isPending = () => allMemories().some((memory) => memory.stats().pendingFrees > 0);
+    while (isPending() && performance.now() < deadline) Bun.sleepSync(1);
     emptyCache();
   });
 }

@@ -1,0 +1,48 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { CodeFolder, root } from "./code-folder.ts";
+
+setDefaultTimeout(120_000);
+
+// Compiles and runs the examples of docs/cuda.md, on the emulator of CUDA's driver.
+
+const page = readFileSync(join(root, "docs/cuda.md"), "utf8");
+const examples = Array.from(page.matchAll(/^```ts\n([\s\S]*?)^```/gm), ([, code = ""]) => code);
+const expected = [
+  "13.0 4\nFloat32Array(3) [ 1, 2, 3 ] [ 64, 64 ]",
+  "Float32Array(4) [ 1, 2, 3, 4 ]",
+  "0 4096",
+  "Float32Array(2) [ 3, 4 ]",
+];
+const driver = join(root, "build/release/nccl-emulator/libcuda.so.1");
+/** Ends a program with 1 if it has misused the driver. */
+const check = `
+import { dlopen } from "bun:ffi";
+const { symbols } = dlopen(${JSON.stringify(driver)}, { cuemu_faults: { args: [], returns: "u64" } });
+process.exitCode = Number(symbols.cuemu_faults());
+`;
+
+let folder: CodeFolder;
+beforeAll(() => {
+  folder = new CodeFolder(
+    "cuda",
+    examples.map((code, i) => [`${i}.ts`, code + check]),
+    110_000,
+  );
+});
+afterAll(() => folder[Symbol.dispose]());
+
+test("the examples compile", async () => {
+  expect(examples).toHaveLength(expected.length);
+  expect(await folder.compileErrors()).toEqual([]);
+});
+
+test.each(expected.map((text, i) => [i, text] as const))("example %d runs", async (i, text) => {
+  const { exitCode, stdout, stderr } = await folder.run([`${i}.ts`], { C10D_CUDA_LIBRARY: driver });
+  expect([stderr, stdout.trim(), exitCode]).toEqual(["", text, 0]);
+});
+
+test("the page says that no GPU was there", () => {
+  expect(page).toContain("**No GPU was available to run this on.**");
+});

@@ -74,7 +74,13 @@ function nanIn(call: OpCall, seq: number, context: GroupContext): DistBackendErr
 function elementsOf(view: TensorView, stream: Stream | undefined): TensorStorage | undefined {
   const { data, device, dtype } = view;
   if (data !== undefined || device.type === "cpu" || !hasNaN(dtype)) return data;
-  return cuda.isAvailable() ? bytesOnHost(view, stream) : undefined;
+  if (!cuda.isAvailable()) return undefined;
+  try {
+    return bytesOnHost(view, stream);
+  } catch {
+    // The backend says what is wrong with it.
+    return undefined;
+  }
 }
 
 /** Name of a contributed tensor in the API. */

@@ -31,16 +31,19 @@ afterAll(() => {
 type Groups = readonly [dist.ProcessGroup, dist.ProcessGroup];
 
 /** Runs `body` once with the groups of two ranks of this thread, each with a device of its own. */
-async function withGroups(body: (groups: Groups, made: DeviceTensor[]) => Promise<void>): Promise<void> {
+async function withGroups(
+  body: (groups: Groups, made: DeviceTensor[]) => Promise<void>,
+  used: dist.BackendPlugin = plugin,
+): Promise<void> {
   const groups: dist.ProcessGroup[] = [];
   const made: DeviceTensor[] = [];
   const done = Promise.withResolvers<void>();
   await localRanks(
     2,
     async ({ rank, store, worldSize }) => {
-      const container = dist.createContainer({ overrides: [plugin] });
+      const container = dist.createContainer({ overrides: [used] });
       const deviceId = `cuda:${rank + 1}`;
-      const backend = `cuda:${plugin.name}`;
+      const backend = `cuda:${used.name}`;
       groups[rank] = await dist.initProcessGroup({ backend, deviceId, container, store, rank, worldSize });
       const [first, second] = groups;
       if (first !== undefined && second !== undefined) body([first, second], made).then(done.resolve, done.reject);
@@ -70,13 +73,20 @@ function filled(made: DeviceTensor[], rank: 0 | 1, numbers: readonly number[], s
 }
 
 describe("an op starts after what is in its stream", () => {
-  type Start = (group: dist.ProcessGroup, tensor: TensorLike, stream: Stream) => dist.Work<unknown>;
+  type Start = (
+    group: dist.ProcessGroup,
+    tensor: TensorLike,
+    stream: Stream,
+    made: DeviceTensor[],
+  ) => dist.Work<unknown>;
   const starts: Readonly<Record<string, Start>> = {
     "the option": (group, tensor, stream) => group.allReduce(tensor, { stream }),
     "the option, for a list": (group, tensor, stream) => group.allReduce([tensor], { stream }),
-    "the option, in a coalesced batch": (group, tensor, stream) =>
+    "the option, in a coalesced batch": (group, tensor, stream, made) =>
       group.coalescing(() => {
+        // Both become one op.
         group.allReduce(tensor, { stream });
+        group.allReduce(filled(made, group.rank === 0 ? 0 : 1, [1]).tensor, { stream });
       }),
     "the current stream": (group, tensor, stream) => {
       setCurrentStreamOf(stream.device, stream);
@@ -94,7 +104,7 @@ describe("an op starts after what is in its stream", () => {
       const hold = devices[0].hold(stream.handle);
       const x = filled(made, 0, [1, 2, 3], stream);
       const y = filled(made, 1, [10, 20, 30]);
-      const works = [start(first, x.tensor, stream), start(second, y.tensor, openStream(devices[1]))];
+      const works = [start(first, x.tensor, stream, made), start(second, y.tensor, openStream(devices[1]), made)];
       await Bun.sleep(20);
       expect(works[0]?.isCompleted()).toBe(false);
       hold.release();
@@ -102,6 +112,29 @@ describe("an op starts after what is in its stream", () => {
       expect(x.read(stream.handle)).toEqual([11, 22, 33]);
       expect(y.read()).toEqual([11, 22, 33]);
     });
+  });
+
+  test("the option, for a list that the backend takes one by one", async () => {
+    const { allReduceCoalesced: _, ...ops } = plugin.capabilities.ops;
+    const lacking = { ...plugin, capabilities: { ...plugin.capabilities, ops } };
+    await withGroups(async ([first, second], made) => {
+      const stream = openStream(devices[0]);
+      const hold = devices[0].hold(stream.handle);
+      const xs = [1, 2].map((n) => filled(made, 0, [n], stream));
+      const ys = [3, 4].map((n) => filled(made, 1, [n]));
+      const works = [
+        first.allReduce(
+          xs.map(({ tensor }) => tensor),
+          { stream },
+        ),
+        second.allReduce(ys.map(({ tensor }) => tensor)),
+      ];
+      await Bun.sleep(20);
+      expect(works[0]?.isCompleted()).toBe(false);
+      hold.release();
+      await Promise.all(works);
+      expect(xs.map((each) => each.read(stream.handle))).toEqual([[4], [6]]);
+    }, lacking);
   });
 
   test("the default stream, without any of these", async () => {

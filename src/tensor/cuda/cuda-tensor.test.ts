@@ -121,6 +121,15 @@ describe("views share memory", () => {
     expect(scalar.as("int32").shape).toEqual([]);
   });
 
+  test("views of views", async () => {
+    using x = cuda.from(numbers(12));
+    using part = x.slice(4, 8);
+    using rows = part.view([4, 2]).narrow(1, 2);
+    using last = rows.narrow(1, 1).slice(1);
+    expect((await rows.toHost()).data).toEqual(Float32Array.of(6, 7, 8, 9));
+    expect<unknown>(await last.toHost()).toEqual(Float32Array.of(9));
+  });
+
   test("refuses what does not fit", () => {
     using x = cuda.from(numbers(12));
     const wrong: (() => unknown)[] = [
@@ -188,6 +197,35 @@ describe("copies", () => {
     expect((await back.toHost()).data).toEqual(numbers(1000));
     await same.zero().copyTo(other);
     expect((await other.toHost())[999]).toBe(0);
+  });
+
+  test("between devices are in order with what both streams have before and after", async () => {
+    using source = cuda.zeros("float32", 4, { device: 0 });
+    using target = cuda.zeros("float32", 4, { device: 1 });
+    const before = new Hold(cuda.defaultStream(1));
+    target.fill(9);
+    target.copyFrom(source.copyFrom(numbers(4)));
+    await Bun.sleep(5);
+    before[Symbol.dispose]();
+    expect<unknown>(await target.toHost()).toEqual(numbers(4));
+    const after = new Hold(cuda.defaultStream(0));
+    target.copyFrom(source.zero());
+    const copied = target.toHost();
+    await Bun.sleep(5);
+    after[Symbol.dispose]();
+    expect<unknown>(await copied).toEqual(new Float32Array(4));
+  });
+
+  test("read host memory at the call, each its own", async () => {
+    using x = cuda.zeros("float32", 4);
+    using y = cuda.zeros("float32", 4);
+    const hold = new Hold(cuda.defaultStream());
+    const host = numbers(4);
+    x.copyFrom(host);
+    y.copyFrom(host.fill(8));
+    host.fill(7);
+    hold[Symbol.dispose]();
+    expect<unknown>([await x.toHost(), await y.toHost()]).toEqual([numbers(4), new Float32Array(4).fill(8)]);
   });
 
   test("show what the device has when the stream gets there, not later", async () => {
@@ -261,6 +299,22 @@ describe("time-outs", () => {
     expect<unknown>(await x.toHost({ stream })).toEqual(numbers(4));
     expect(() => x.toHostSync({ timeout: 0 })).toThrow("timeout must be a positive number");
     await expect(x.toHost({ timeout: "soon" })).rejects.toThrow("timeout must be a positive number");
+  });
+
+  test("what was given up writes to nothing that is used otherwise", async () => {
+    using first = new cuda.CudaStream();
+    using second = new cuda.CudaStream();
+    using x = cuda.zeros("float32", 4, { stream: first }).fill(5, { stream: first });
+    using y = cuda.zeros("float32", [8, 4], { stream: second });
+    await first.synchronize();
+    const [one, two] = [new Hold(first), new Hold(second)];
+    expect(() => x.toHostSync({ stream: first, timeout: 5 })).toThrow("waited 5 ms");
+    // As many as there may be blocks for copies.
+    for (let i = 0; i < 8; i++) y.slice(4 * i, 4).copyFrom(numbers(4), { stream: second });
+    one[Symbol.dispose]();
+    await first.synchronize();
+    two[Symbol.dispose]();
+    expect((await y.toHost({ stream: second })).data).toEqual(Float32Array.from({ length: 32 }, (_, i) => i % 4));
   });
 
   test("waiting leaves this thread to other code", async () => {

@@ -2,6 +2,7 @@ import { afterAll, beforeEach, describe, expect, setDefaultTimeout, test } from 
 import { cuda } from "../cuda.ts";
 import { holdTensors, releaseHolds, TENSOR_HOLD } from "../tensor-hold.ts";
 import { type TensorLike, viewTensor } from "../tensor-view.ts";
+import type { CudaStream } from "./cuda-stream.ts";
 import { blocks, breakDevice, faults, Hold, pinnedBlocks } from "./fixtures/cuda-emulator.ts";
 
 setDefaultTimeout(60_000);
@@ -115,6 +116,26 @@ describe("memory is freed when nothing uses it any more", () => {
     await kernels.synchronize();
     expect(stats().pendingFrees).toBe(0);
     expect(() => x.recordStream(kernels)).toThrow("was disposed of");
+  });
+
+  test.each<[name: string, use: (x: ReturnType<typeof empty>, stream: CudaStream) => unknown]>([
+    ["a fill", (x, stream) => x.fill(1, { stream })],
+    ["a copy from the host", (x, stream) => x.copyFrom(new Uint8Array(100), { stream })],
+    ["a copy to the host", (x, stream) => x.toHost({ stream })],
+    ["a copy to it", (x, stream) => x.copyFrom(cuda.empty("uint8", 100, { device: 1 }), { stream })],
+    ["a copy from it", (x, stream) => cuda.empty("uint8", 100, { device: 1 }).copyFrom(x, { stream })],
+  ])("not while %s in another stream uses it", async (_, use) => {
+    using stream = new cuda.CudaStream({ device });
+    const x = empty(100);
+    const hold = new Hold(stream);
+    use(x, stream);
+    x[Symbol.dispose]();
+    await cuda.defaultStream(device).synchronize();
+    expect(stats().pendingFrees).toBe(1);
+    hold[Symbol.dispose]();
+    await stream.synchronize();
+    await collectUntil(() => stats().pendingFrees === 0);
+    expect(stats().pendingFrees).toBe(0);
   });
 
   test("not while an op holds it", () => {

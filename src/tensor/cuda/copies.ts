@@ -4,6 +4,7 @@ import { bufferOf, bytesOf, isWhole } from "../memory.ts";
 import { type Hold, releaseHolds } from "../tensor-hold.ts";
 import type { TensorView } from "../tensor-view.ts";
 import { contextOf, useDevice } from "./contexts.ts";
+import { blockUntilDone, type WaitOptions, whenDone } from "./device-wait.ts";
 import { driver, requireSuccess } from "./driver.ts";
 import { givePinned, givePinnedAfter, type PinnedBlock, pinnedBlockAt, takePinned } from "./pinned-memory.ts";
 import { giveMark, isEventDone, type Mark, mark, orderStreams, type StreamPlace } from "./raw-events.ts";
@@ -20,7 +21,8 @@ export interface DeviceRange {
 
 /** What a queued copy uses, until it is done. */
 interface Kept {
-  readonly until: Mark;
+  /** Undefined if that will never be known. */
+  readonly until: Mark | undefined;
   readonly memory: unknown;
   readonly holds: readonly Hold[];
 }
@@ -28,17 +30,22 @@ interface Kept {
 let kept: Kept[] = [];
 
 /** Keeps memory until what is in a stream now is done. */
-function keepUntilDone(stream: StreamPlace, memory: unknown, holds: readonly Hold[]): void {
-  kept.push({ until: mark(stream), memory, holds });
+export function keepUntilDone(stream: StreamPlace, memory: unknown, holds: readonly Hold[]): void {
+  let until: Mark | undefined;
+  try {
+    until = mark(stream);
+  } catch {
+    // The device has failed, which whoever uses it next is told; whether it still uses the memory is unknown.
+  }
+  kept.push({ until, memory, holds });
 }
 
 /** Lets go of what copies used that are done. */
 export function sweepCopies(): void {
   kept = kept.filter(({ until, holds }) => {
     try {
-      if (!isEventDone(until)) return true;
+      if (until === undefined || !isEventDone(until)) return true;
     } catch {
-      // The device has failed: whether it still uses the memory is unknown.
       return true;
     }
     giveMark(until);
@@ -106,7 +113,6 @@ export class HostCopy {
   readonly #host: HostMemory | undefined;
   readonly #pieces: Piece[] = [];
   readonly #until: Mark | undefined;
-  #isDone = false;
 
   constructor({ device, address, byteLength }: DeviceRange, target: TensorView, stream: StreamPlace) {
     sweepCopies();
@@ -131,14 +137,36 @@ export class HostCopy {
     this.#until = mark(stream);
   }
 
-  /** Whether the device is done with it. Throws if the device failed. */
-  isDone(): boolean {
-    this.#isDone ||= this.#until === undefined || isEventDone(this.#until);
-    return this.#isDone;
+  /** Waits until it is there, without blocking this thread. `what` is for messages. */
+  async finish(what: string, options: WaitOptions): Promise<void> {
+    try {
+      await whenDone(what, options, () => this.#isReached());
+    } catch (error) {
+      this.#abandon();
+      throw error;
+    }
+    // Large copies leave time for other code in between.
+    while (!this.#finishPiece()) await new Promise((resolve) => setImmediate(resolve));
   }
 
-  /** When it is done, brings it to where it belongs: a piece at each call, until this returns `true`. */
-  finishPiece(): boolean {
+  /** Blocks until it is there. */
+  finishSync(what: string, options: WaitOptions): void {
+    try {
+      blockUntilDone(what, options, () => this.#isReached());
+    } catch (error) {
+      this.#abandon();
+      throw error;
+    }
+    while (!this.#finishPiece());
+  }
+
+  /** Whether the device is done with it. Throws if the device failed. */
+  #isReached(): boolean {
+    return this.#until === undefined || isEventDone(this.#until);
+  }
+
+  /** When the device is done, brings it to where it belongs: a piece at each call, until this returns `true`. */
+  #finishPiece(): boolean {
     const piece = this.#pieces[0];
     if (piece !== undefined) {
       const { data, byteLength } = this.#target;
@@ -152,8 +180,8 @@ export class HostCopy {
     return true;
   }
 
-  /** Called instead of {@link finishPiece} when nobody waits for it any more. */
-  abandon(): void {
+  /** Called instead of {@link #finishPiece} when nobody waits for it any more. */
+  #abandon(): void {
     const blocks = this.#pieces.splice(0).map(({ block }) => block);
     if (this.#until === undefined) return;
     if (blocks.length > 0) givePinnedAfter(this.#until, blocks);

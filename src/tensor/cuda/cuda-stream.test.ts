@@ -163,6 +163,15 @@ describe("the current stream", () => {
     expect<unknown>(await copied).toEqual(numbers);
   });
 
+  test("is the default one if the one before was disposed of meanwhile", () => {
+    const outer = new cuda.CudaStream();
+    using inner = new cuda.CudaStream();
+    cuda.setStream(outer);
+    cuda.withStream(inner, () => outer[Symbol.dispose]());
+    expect([outer.isDisposed, inner.isDisposed]).toEqual([true, false]);
+    expect(cuda.currentStream()).toBe(cuda.defaultStream());
+  });
+
   test("is the default one after it was disposed of", () => {
     const stream = new cuda.CudaStream();
     cuda.setStream(stream);

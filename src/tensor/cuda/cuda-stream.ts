@@ -74,6 +74,10 @@ export class CudaStream implements Stream, Disposable {
     return this.#handle;
   }
 
+  get isDisposed(): boolean {
+    return this.#isDisposed;
+  }
+
   /** CUDA's number of its priority; undefined for the default stream and foreign ones. */
   get priority(): number | undefined {
     return this.#pooled?.priority;
@@ -179,7 +183,8 @@ export function withStream<T>(stream: CudaStream, body: () => T): T {
   try {
     return body();
   } finally {
-    setCurrentStreamOf(device, before);
+    const isGone = before instanceof CudaStream && before.isDisposed;
+    setCurrentStreamOf(device, isGone ? undefined : before);
   }
 }
 

@@ -12,7 +12,7 @@ import { copyFromDevice, copyFromHost, type DeviceRange, fillFromHost, HostCopy 
 import { type CudaStream, currentStream, placeOf, requireStream } from "./cuda-stream.ts";
 import { deviceNamed } from "./device-ordinal.ts";
 import { requireDevicePointer } from "./device-pointer.ts";
-import { blockUntilDone, type WaitOptions, whenDone } from "./device-wait.ts";
+import type { WaitOptions } from "./device-wait.ts";
 import { driver, requireSuccess } from "./driver.ts";
 import type { StreamPlace } from "./raw-events.ts";
 import type { Storage } from "./storage.ts";
@@ -145,20 +145,14 @@ export class CudaTensor<D extends DType = DType, S extends Shape = Shape> implem
    */
   async toHost(options: CopyOptions = {}): Promise<EmptyTensor<D, S>> {
     const { copy, made } = this.#queueToHost("toHost", options);
-    await finish("CudaTensor.toHost", copy, options);
+    await copy.finish("CudaTensor.toHost", options);
     return made;
   }
 
   /** {@link toHost}, blocking this thread. */
   toHostSync(options: CopyOptions = {}): EmptyTensor<D, S> {
     const { copy, made } = this.#queueToHost("toHostSync", options);
-    try {
-      blockUntilDone("CudaTensor.toHostSync", options, () => copy.isDone());
-    } catch (error) {
-      copy.abandon();
-      throw error;
-    }
-    while (!copy.finishPiece());
+    copy.finishSync("CudaTensor.toHostSync", options);
     return made;
   }
 
@@ -223,7 +217,7 @@ export class CudaTensor<D extends DType = DType, S extends Shape = Shape> implem
       );
     }
     const copy = new HostCopy(this.#range("copyTo"), view, this.#streamOf("copyTo", options));
-    await finish("CudaTensor.copyTo", copy, options);
+    await copy.finish("CudaTensor.copyTo", options);
   }
 
   /** Queues setting all bytes to 0. */
@@ -322,17 +316,6 @@ export class CudaTensor<D extends DType = DType, S extends Shape = Shape> implem
     leaked.unregister(this);
     this.#release();
   }
-}
-
-async function finish(what: string, copy: HostCopy, options: WaitOptions): Promise<void> {
-  try {
-    await whenDone(what, options, () => copy.isDone());
-  } catch (error) {
-    copy.abandon();
-    throw error;
-  }
-  // Large copies leave time for other code in between.
-  while (!copy.finishPiece()) await new Promise((resolve) => setImmediate(resolve));
 }
 
 function requirePart(method: string, start: number, length: number, total: number, unit: string): void {

@@ -205,7 +205,17 @@ describe("memory is freed when nothing uses it any more", () => {
       await Bun.sleep(2);
     }
     expect([isCollected, y.length]).toEqual([false, 16]);
+    const hold = new Hold(cuda.defaultStream(device));
+    y.zero();
     y[Symbol.dispose]();
+    for (let i = 0; i < 5; i++) {
+      Bun.gc(true);
+      await Bun.sleep(2);
+    }
+    expect([isCollected, stats().blocks]).toEqual([false, 1]);
+    hold[Symbol.dispose]();
+    await cuda.defaultStream(device).synchronize();
+    stats();
     await collectUntil(() => isCollected);
     expect(isCollected).toBe(true);
   });

@@ -1,4 +1,5 @@
 import type { Hold } from "../tensor-hold.ts";
+import { keepUntilDone } from "./copies.ts";
 import { type Block, memoryOfDevice } from "./device-memory.ts";
 import type { StreamPlace } from "./raw-events.ts";
 
@@ -9,8 +10,8 @@ export class Storage {
   readonly device: number;
   /** The allocation; undefined for memory of others, and for none. */
   readonly #block: Block | undefined;
-  /** What owns the memory of others, to keep it alive. */
-  protected owner: unknown;
+  /** What owns the memory of others. */
+  #owner: unknown;
   /** Streams whose work uses it, or may. */
   readonly #streams: StreamPlace[] = [];
   #references = 0;
@@ -20,7 +21,7 @@ export class Storage {
     this.address = address;
     this.device = device;
     this.#block = block;
-    this.owner = owner;
+    this.#owner = owner;
   }
 
   /** New memory, to be used in a stream first. */
@@ -36,11 +37,6 @@ export class Storage {
   /** Memory of another library, with what keeps it alive. */
   static foreign(address: number, device: number, owner: unknown): Storage {
     return new Storage(address, device, undefined, owner);
-  }
-
-  /** Whether another library owns the memory. */
-  get isForeign(): boolean {
-    return this.#block === undefined;
   }
 
   /** Notes that work in a stream uses it. */
@@ -79,7 +75,10 @@ export class Storage {
   #free(): void {
     live.delete(this);
     if (this.#block !== undefined) memoryOfDevice(this.device).give(this.#block, this.#streams);
-    this.owner = undefined;
+    if (this.#owner === undefined) return;
+    // Copies may still use its memory.
+    for (const stream of this.#streams) keepUntilDone(stream, this.#owner, []);
+    this.#owner = undefined;
   }
 
   /** Frees what no op uses, although there are tensors, when their thread ends. */

@@ -2,10 +2,29 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { declarations } from "./driver-symbols.ts";
 import { emulatorPath } from "./fixtures/cuda-emulator.ts";
 import { runCuda } from "./fixtures/cuda-process.ts";
 
 setDefaultTimeout(60_000);
+
+/** Compiles a library with the driver's symbols, all of which fail. */
+function failingDriver(path: string, code: number, name: string): void {
+  const failing = Object.keys(declarations).filter((symbol) => !/^cuGetError|^cuDriverGetVersion$/.test(symbol));
+  const text = (symbol: string, value: string) =>
+    `int ${symbol}(int error, const char** text) { *text = ${value === "" ? "0" : JSON.stringify(value)}; return *text ? 0 : 1; }`;
+  const source = [
+    ...failing.map((symbol) => `int ${symbol}(void) { return ${code}; }`),
+    "int cuDriverGetVersion(int* version) { *version = 12080; return 0; }",
+    text("cuGetErrorName", name),
+    text("cuGetErrorString", name === "" ? "" : "the text of it"),
+  ].join("\n");
+  const { exitCode, stderr } = Bun.spawnSync(["cc", "-shared", "-fPIC", "-x", "c", "-o", path, "-"], {
+    stdin: Buffer.from(source),
+    timeout: 30_000,
+  });
+  if (exitCode !== 0) throw new Error(`cc failed: ${stderr}`);
+}
 
 const all = `
   print(cuda.isAvailable());
@@ -120,6 +139,39 @@ describe("a machine without CUDA", () => {
     const { printed } = await runCuda(all, { NCCL_EMULATOR_DEVICES: "0" });
     const reason = expect.stringMatching(/^CUDA: the driver .* sees no device$/);
     expect(printed).toEqual(unavailable("NO_CUDA_DEVICE", reason, expect.stringContaining("CUDA_VISIBLE_DEVICES")));
+  });
+
+  test.each([
+    [803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "restart the machine after an update"],
+    [34, "CUDA_ERROR_STUB_LIBRARY", "leave its stubs folder out of LD_LIBRARY_PATH"],
+    [46, "CUDA_ERROR_DEVICE_UNAVAILABLE", "nvidia-smi shows its compute mode"],
+    [802, "CUDA_ERROR_SYSTEM_NOT_READY", "Start nvidia-fabricmanager"],
+    [4242, "", "dmesg and nvidia-smi may have more"],
+  ])("has a driver that does not start: %d", async (code, name, advice) => {
+    const folder = mkdtempSync(join(tmpdir(), "c10d-cuda-"));
+    try {
+      const path = join(folder, "libcuda.so.1");
+      failingDriver(path, code, name);
+      const { printed } = await runCuda(all, { C10D_CUDA_LIBRARY: path });
+      const shown =
+        name === ""
+          ? `CUresult ${code} (${code}): an error that this driver has no text for`
+          : `${name} (${code}): the text of it`;
+      expect(printed).toEqual([
+        false,
+        0,
+        {
+          available: false,
+          code: "CUDA_ERROR",
+          reason: expect.stringContaining(`CUDA: cuInit failed with ${shown}. `),
+          devices: [],
+        },
+        ["CudaError", "CUDA_ERROR"],
+      ]);
+      expect(JSON.stringify(printed)).toContain(advice);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   test("the dynamic loader's own folders are searched", async () => {

@@ -11,6 +11,7 @@ import {
   opTypeOf,
 } from "../collectives/index.ts";
 import { type CallSite, type DistError, describe, InvalidArgumentError } from "../errors/index.ts";
+import { holdTensors, releaseHolds } from "../tensor/index.ts";
 import { AllOf, asError, DeferredWork, OpQueue, OWN_RESULT, SteppedWork, type Steps, Work } from "../work/index.ts";
 import type { GroupWorks, WholeTerms } from "./group-works.ts";
 import type { GroupHooks } from "./hooks/group-hooks.ts";
@@ -62,6 +63,20 @@ export class OpDispatcher {
    * @param result What it resolves to.
    */
   start<T>(pipeline: Pipeline, call: OpCall, calls: readonly OpCall[], result: unknown): Work<T> {
+    if (call.device.type === "cpu") return this.#start(pipeline, call, calls, result);
+    // Until it is submitted, which may be later, and then the backend holds them as well.
+    const holds = holdTensors(call.inputs, call.outputs);
+    try {
+      const work = this.#start<T>(pipeline, call, calls, result);
+      if (holds.length > 0) work.whenEnded(() => releaseHolds(holds));
+      return work;
+    } catch (error) {
+      releaseHolds(holds);
+      throw error;
+    }
+  }
+
+  #start<T>(pipeline: Pipeline, call: OpCall, calls: readonly OpCall[], result: unknown): Work<T> {
     if (!this.#hooks.isActive) return this.#submit(pipeline, call, calls, result);
     const { id: opId, inputs, outputs, reduceOp, root, peer, tag, timeoutMs, callSite } = call;
     const { api: op } = opTable[call.op];

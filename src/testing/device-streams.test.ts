@@ -276,12 +276,26 @@ describe("ops hold their tensors", () => {
       const [own, peers] = held;
       if (own === undefined || peers === undefined) throw new Error("unreachable");
       const work = start(groups[0], own);
-      expect(own.map(({ holds }) => holds)).toEqual([1, 1]);
+      // The process group and the backend.
+      expect(own.map(({ holds }) => holds)).toEqual([2, 2]);
       await Bun.sleep(5);
-      expect(own.map(({ holds }) => holds)).toEqual([1, 1]);
+      expect(own.map(({ holds }) => holds)).toEqual([2, 2]);
       await Promise.all([work, start(groups[1], peers)]);
       expect(held.flat().map(({ holds }) => holds)).toEqual([0, 0, 0, 0]);
-      expect(held.flat().map(({ taken }) => taken)).toEqual([1, 1, 1, 1]);
+      expect(held.flat().map(({ taken }) => taken)).toEqual([2, 2, 2, 2]);
+    });
+  });
+
+  test("before they are submitted", async () => {
+    await withGroups(async ([first, second], made) => {
+      const [x, y] = [new HeldTensor(filled(made, 0, [1])), filled(made, 1, [2])];
+      const held: number[] = [];
+      const batch = first.coalescing(() => {
+        first.allReduce(x);
+        held.push(x.holds);
+      });
+      await Promise.all([batch, second.coalescing(() => void second.allReduce(y.tensor))]);
+      expect([held, x.holds]).toEqual([[1], 0]);
     });
   });
 

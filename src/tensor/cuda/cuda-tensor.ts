@@ -88,9 +88,9 @@ export class CudaTensor<D extends DType = DType, S extends Shape = Shape> implem
     return { ptr, byteLength, dtype, device };
   }
 
-  /** Keeps the memory for an op. */
+  /** Keeps the memory for an op; also when it was disposed of, as long as another hold keeps it. */
   [TENSOR_HOLD](): Hold {
-    return this.#live("op").hold();
+    return (this.#storage.isHeld ? this.#storage : this.#live("op")).hold();
   }
 
   /** A view with another shape and the same elements. */

@@ -147,7 +147,11 @@ describe("memory is freed when nothing uses it any more", () => {
     releaseHolds(holds.slice(0, 2));
     releaseHolds(holds.slice(0, 2));
     expect(stats().blocks).toBe(1);
+    // An op that was called before, and is submitted now.
+    const more = holdTensors([view]);
     releaseHolds(holds);
+    expect(stats().blocks).toBe(1);
+    releaseHolds(more);
     expect(stats()).toMatchObject({ blocks: 0, cachedBlocks: 1 });
     expect(() => holdTensors([view])).toThrow("was disposed of");
   });

@@ -54,6 +54,11 @@ export class Storage {
     });
   }
 
+  /** Whether an op holds it. */
+  get isHeld(): boolean {
+    return this.#holds > 0;
+  }
+
   /** Keeps it for an op, until the function that this returns is called. */
   hold(): Hold {
     this.#holds++;

@@ -37,6 +37,7 @@ Group::Group(std::shared_ptr<Transport> transport, const Config& config)
       overtakes_(transport_->messages_overtake()),
       copies_(config.device.type == C10D_DEVICE_CPU && config.options.get("thread") == "worker" &&
               !transport_->abort_lets_go()),
+      idle_interval_(transport_->idle_interval()),
       watched_until_(later(config.connect_deadline, kConnectGrace)) {
   try {
     Guard guard(*this);
@@ -199,7 +200,7 @@ int32_t Group::synchronize(uint64_t id, uint64_t stream, double timeout_ms) {
   if (!transport_->has_streams()) throw Failure(C10D_ERR_UNSUPPORTED, "the backend has no streams");
   Op* op = table_.find(id);
   // An op that the host knows has succeeded is no longer in the table: there is nothing to wait for.
-  while (op != nullptr && !op->ended() && op->phase != Op::Phase::pending) {
+  while (op != nullptr && !op->ended() && (op->phase != Op::Phase::pending || !transport_->has_issued(*op))) {
     kicked_through_ = std::max(kicked_through_, id);
     Op* const next = level_ != ThreadLevel::funneled && may_call() ? startable(id) : nullptr;
     if (next != nullptr) {
@@ -460,6 +461,9 @@ void Group::fail(Guard& guard, const Failure& cause) {
   guard.unlock();
   transport_->abort(cause);
   guard.lock();
+  if (idle_interval_.count() == 0) return;
+  next_idle_call_ = Clock::now();
+  work_.notify_all();
 }
 
 c10d_event Group::event_of(const Op& op, c10d_event_kind kind) const {

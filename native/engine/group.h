@@ -92,6 +92,9 @@ class Group final : private Exchange {
   void first_worker();
   void connect();
   void worker();
+  void wait_for_work(Guard& guard);
+  bool idle_call_due() const;
+  void call_while_idle(Guard& guard);
   void wake_worker();
   bool worker_has_work() const;
   void start_direct(Guard& guard);
@@ -140,6 +143,7 @@ class Group final : private Exchange {
   const bool batches_;    // a submission is started as one
   const bool overtakes_;  // point-to-point ops have a lane of their own
   const bool copies_;     // native code never sees the host's buffers
+  const std::chrono::milliseconds idle_interval_;
 
   std::mutex mutex_;
   std::condition_variable done_;        // the host's thread: an op has ended, or the driver slot is free
@@ -166,6 +170,7 @@ class Group final : private Exchange {
   std::optional<Failure> mismatch_;  // will fail the group when the collectives before it have ended
   Clock::time_point mismatch_until_ = Clock::time_point::max();  // or at this time
   Clock::time_point watched_until_;                              // the monitor sleeps until then
+  Clock::time_point next_idle_call_;
   uint64_t kicked_through_ = 0;
   unsigned max_concurrency_ = 1;
   unsigned active_ = 0;     // collectives started and not ended

@@ -98,12 +98,34 @@ void Group::worker() {
         drive_as_worker(guard);
         continue;
       }
+      if (idle_call_due()) {
+        call_while_idle(guard);
+        continue;
+      }
     }
     if (stopping_) return;
     idle_workers_++;
-    guard.wait(work_);
+    wait_for_work(guard);
     idle_workers_--;
   }
+}
+
+void Group::wait_for_work(Guard& guard) {
+  if (idle_interval_.count() == 0) return guard.wait(work_);
+  guard.wait_until(work_, next_idle_call_);
+}
+
+/// Only one thread may be in progress(): with such a library, that is this one.
+bool Group::idle_call_due() const {
+  return idle_interval_.count() > 0 && level_ == ThreadLevel::funneled && pending_.empty() &&
+         Clock::now() >= next_idle_call_;
+}
+
+void Group::call_while_idle(Guard& guard) {
+  next_idle_call_ = Clock::now() + idle_interval_;
+  driver_busy_ = true;
+  progress(guard, false);
+  release_driver();
 }
 
 bool Group::worker_has_work() const {
@@ -300,6 +322,7 @@ size_t Group::progress(Guard& guard, bool yield) {
     pending_.erase(std::find(pending_.begin(), pending_.end(), op));
     finish_polled(guard, *op);
   }
+  if (start_awaited_) done_.notify_all();
   // The library may still have its ops: they end by abort(), not at all, or even successfully.
   if (broken) lose(guard, *broken);
   return count;

@@ -1,6 +1,7 @@
 // What a shim implements: one communicator of a native library. Threads, queues and time-outs are the engine's.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -128,6 +129,10 @@ class Transport : public std::enable_shared_from_this<Transport> {
   /// Whether the last progress() brought an op nearer to its end, so that it should be called again soon.
   virtual bool advanced() const { return false; }
 
+  /// How often the only thread that may call the library calls progress() while nothing is in flight, and at once when
+  /// the group fails; zero: never. For libraries that are asked for errors.
+  virtual std::chrono::milliseconds idle_interval() const { return std::chrono::milliseconds(0); }
+
   /// Descriptor that becomes readable when progress() has something to do; -1 if the library has none.
   virtual int event_fd() { return -1; }
 
@@ -140,7 +145,10 @@ class Transport : public std::enable_shared_from_this<Transport> {
   /// Whether the device has streams, so that synchronize() works.
   virtual bool has_streams() const { return false; }
 
-  /// Makes what is put into a stream from now on wait for an op that is pending. Other threads may be in start() or
+  /// Whether a pending op is on the device, so that synchronize() can wait for it; if not, progress() brings it there.
+  virtual bool has_issued(const Op&) { return true; }
+
+  /// Makes what is put into a stream from now on wait for an op that was issued. Other threads may be in start() or
   /// progress() at the same time, and progress() may be ending the op. Throws Failure.
   virtual void synchronize(Op& op, uint64_t stream) {
     (void)op;

@@ -1,0 +1,60 @@
+// An NCCL communicator.
+#pragma once
+
+#include <atomic>
+#include <string>
+
+#include "communicator_config.h"
+#include "engine/transport.h"
+#include "library.h"
+
+namespace c10d::nccl_shim {
+
+/// NCCL allows one thread in a communicator at a time, and that thread calls nothing else while the communicator is "in
+/// progress", as a non-blocking one often is: ready() says when that is over. All calls come from the native thread of
+/// the group, but for those of a split, which come from that of the new group: may_be_called() is false meanwhile.
+class Communicator {
+ public:
+  Communicator(const Config& config, const Mutation& mutation);
+  ~Communicator();
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  /// Makes it together with the other ranks. Throws Failure.
+  void connect(const Config& config, Exchange& exchange);
+  /// The same from a parent's; empty with a negative color. Throws Failure.
+  void connect_split(const Config& config, Communicator& parent, int32_t color);
+
+  NcclComm get() const { return comm_; }
+  explicit operator bool() const { return comm_ != nullptr; }
+  /// Whether a split is using it.
+  bool borrowed() const { return borrowed_.load(std::memory_order_acquire); }
+  /// Whether calls are possible: not while a split is using it. Throws Failure if one has failed.
+  bool may_be_called();
+
+  /// Whether it is no longer in progress. Throws Failure if it has failed.
+  bool ready();
+  /// connect() returns soon. From any thread.
+  void interrupt() { interrupted_.store(true, std::memory_order_release); }
+  bool interrupted() const { return interrupted_.load(std::memory_order_acquire); }
+  /// Ends what is in flight; afterwards there is no communicator.
+  void abort();
+  /// Ends it in agreement with the other ranks, or by abort() if they take too long.
+  void finalize();
+
+ private:
+  /// Waits until this communicator is no longer in progress. Throws Failure.
+  void await_ready(const Config& config, const char* what);
+  void check_interrupt(const Config& config, const char* what) const;
+
+  const NcclApi& nccl_;
+  CommunicatorConfig config_;
+  const Mutation& mutation_;
+  std::atomic<NcclComm> comm_{nullptr};
+  std::atomic<bool> interrupted_{false};
+  std::atomic<bool> borrowed_{false};
+  /// False after a split that was given up while NCCL was at it.
+  std::atomic<bool> settled_{true};
+};
+
+}  // namespace c10d::nccl_shim

@@ -8,8 +8,6 @@
 #include <limits>
 #include <thread>
 
-#include "software_device/memory.h"
-
 namespace c10d::test {
 
 namespace {
@@ -37,26 +35,26 @@ c10d_config config_of(int32_t rank, int32_t world_size, int32_t device, const st
 // ---- memory ----------------------------------------------------------------------------------------------------
 
 DeviceBuffer::DeviceBuffer(int32_t device, size_t floats)
-    : device_(device), floats_(floats), address_(softdev_malloc(device, floats * sizeof(float))) {
+    : device_(device), floats_(floats), address_(test_device::allocate(device, floats * sizeof(float))) {
   REQUIRE(address_ != 0);
 }
 
-DeviceBuffer::~DeviceBuffer() { softdev_free(address_); }
+DeviceBuffer::~DeviceBuffer() { test_device::free(address_); }
 
 void DeviceBuffer::write(uint64_t stream, const std::vector<float>& numbers) const {
-  REQUIRE(softdev_copy_in(device_, stream, address_, numbers.data(), numbers.size() * sizeof(float)) == 0);
+  test_device::copy_in(device_, stream, address_, numbers.data(), numbers.size() * sizeof(float));
 }
 
 std::vector<float> DeviceBuffer::read(uint64_t stream) const {
   std::vector<float> numbers(floats_);
-  REQUIRE(softdev_copy_out(device_, stream, numbers.data(), address_, bytes()) == 0);
+  test_device::copy_out(device_, stream, numbers.data(), address_, bytes());
   return numbers;
 }
 
 bool DeviceBuffer::is_poison(uint64_t stream) const {
   std::vector<uint8_t> seen(bytes());
-  REQUIRE(softdev_copy_out(device_, stream, seen.data(), address_, bytes()) == 0);
-  return std::all_of(seen.begin(), seen.end(), [](uint8_t byte) { return byte == softdev::kPoison; });
+  test_device::copy_out(device_, stream, seen.data(), address_, bytes());
+  return std::all_of(seen.begin(), seen.end(), [](uint8_t byte) { return byte == test_device::poison(); });
 }
 
 // ---- ops -------------------------------------------------------------------------------------------------------

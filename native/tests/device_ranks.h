@@ -1,4 +1,5 @@
-// The ranks of a group on software devices, all driven by one thread: rank 0 is on cuda:1, rank 1 on cuda:2, and so on.
+// The ranks of a group on the devices of a test, all driven by one thread: rank 0 is on cuda:1, rank 1 on cuda:2, and so
+// on.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,7 @@
 
 #include "c10d.h"
 #include "failure_view.h"
-#include "software_device/softdev.h"
+#include "test_device.h"
 
 namespace c10d::test {
 
@@ -47,8 +48,8 @@ class DeviceBuffer {
 /// A stream of a device, closed at the end.
 class DeviceStream {
  public:
-  explicit DeviceStream(int32_t device) : device_(device), handle_(softdev_stream_create(device)) {}
-  ~DeviceStream() { softdev_stream_destroy(device_, handle_); }
+  explicit DeviceStream(int32_t device) : device_(device), handle_(test_device::make_stream(device)) {}
+  ~DeviceStream() { test_device::close_stream(device_, handle_); }
   DeviceStream(const DeviceStream&) = delete;
   DeviceStream& operator=(const DeviceStream&) = delete;
   operator uint64_t() const { return handle_; }
@@ -61,11 +62,11 @@ class DeviceStream {
 /// Blocks a stream from here on until it is released, at the latest by the destructor.
 class Hold {
  public:
-  Hold(int32_t device, uint64_t stream) : hold_(softdev_hold(device, stream)) {}
+  Hold(int32_t device, uint64_t stream) : hold_(test_device::hold(device, stream)) {}
   ~Hold() { release(); }
   Hold(const Hold&) = delete;
   Hold& operator=(const Hold&) = delete;
-  void release() { softdev_release(hold_); }
+  void release() { test_device::release(hold_); }
 
  private:
   const uint64_t hold_;

@@ -83,13 +83,12 @@ std::string a_stream_waits_for_the_result(const Settings& settings) {
   const auto id0 = ranks.run(0, DeviceOp(C10D_OP_ALLGATHER_BASE, made).in(x0).out(y0));
   if (ranks.synchronize(0, id0, consumer) != C10D_OK) return "synchronize has failed";
   for (const auto& [stream, to] : {std::pair{&consumer, &seen}, std::pair{&hasty, &seen_without}}) {
-    softdev_copy(1, *stream, to->address(), y0.address(), y0.bytes());
+    test_device::copy(1, *stream, to->address(), y0.address(), y0.bytes());
   }
-  const uint64_t copied = softdev_event_create();
-  softdev_event_record(copied, 1, consumer);
+  const uint64_t copied = test_device::record(1, consumer);
   a_while();
-  const bool early = softdev_event_query(copied) != 0;
-  softdev_event_destroy(copied);
+  const bool early = test_device::is_complete(copied);
+  test_device::close_event(copied);
   if (!seen_without.is_poison(hasty)) return "the result is there before the op has ended: the test proves nothing";
   const auto id1 = ranks.run(1, DeviceOp(C10D_OP_ALLGATHER_BASE, 0).in(x1).out(y1));
   if (!seen.holds(consumer, 1)) return "the stream did not see the result";
@@ -103,8 +102,8 @@ std::string ops_of_a_group_are_in_order(const Settings& settings) {
   Pair pair(settings);
   pair.x0.write(0, 1);
   pair.x1.write(0, 1);
-  softdev_stream_synchronize(1, 0, 20'000);
-  softdev_stream_synchronize(2, 0, 20'000);
+  test_device::synchronize(1, 0);
+  test_device::synchronize(2, 0);
   std::vector<int64_t> ids;
   for (int i = 0; i < kOps; i++) {
     ids.push_back(pair.ranks.submit(0, DeviceOp(C10D_OP_ALLREDUCE).out(pair.x0)));
@@ -140,22 +139,21 @@ std::string many_rounds(const Settings& settings) {
       const DeviceStream& to = *own.streams[random() % 3];
       // Both buffers are reused, so this stream waits for the last op and its consumer.
       if (own.last > 0) ranks.synchronize(rank, own.last, from);
-      const uint64_t consumed = softdev_event_create();
       for (const auto& stream : own.streams) {
-        softdev_event_record(consumed, ranks.device(rank), *stream);
-        softdev_stream_wait_event(ranks.device(rank), from, consumed);
+        const uint64_t consumed = test_device::record(ranks.device(rank), *stream);
+        test_device::await(ranks.device(rank), from, consumed);
+        test_device::close_event(consumed);
       }
-      softdev_event_destroy(consumed);
       own.x.write(from, static_cast<float>(round + 1));
       own.last = ranks.run(rank, DeviceOp(C10D_OP_ALLGATHER_BASE, from).in(own.x).out(own.y));
       if (own.last < 0 || ranks.synchronize(rank, own.last, to) != C10D_OK) return "an op has failed";
-      softdev_copy(ranks.device(rank), to, own.seen.address() + static_cast<uint64_t>(round) * own.y.bytes(),
+      test_device::copy(ranks.device(rank), to, own.seen.address() + static_cast<uint64_t>(round) * own.y.bytes(),
                    own.y.address(), own.y.bytes());
     }
   }
   for (int32_t rank = 0; rank < 2; rank++) {
     Own& own = *all[static_cast<size_t>(rank)];
-    for (const auto& stream : own.streams) softdev_stream_synchronize(ranks.device(rank), *stream, 20'000);
+    for (const auto& stream : own.streams) test_device::synchronize(ranks.device(rank), *stream);
     const auto seen = own.seen.read(*own.streams[0]);
     for (size_t i = 0; i < seen.size(); i++) {
       if (seen[i] != static_cast<float>(i / (2 * kFloats) + 1)) {

@@ -1,4 +1,4 @@
-// Programs over software devices that are correct by the ordering that c10d.h promises, without any wait by the host.
+// Programs over devices that are correct by the ordering that c10d.h promises, without any wait by the host.
 // Each returns what went wrong, or an empty text.
 #pragma once
 

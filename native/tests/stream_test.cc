@@ -3,6 +3,7 @@
 
 #include "device_ranks.h"
 #include "random_record.h"
+#include "software_device/softdev.h"
 #include "stream_scenarios.h"
 
 using namespace c10d::test;

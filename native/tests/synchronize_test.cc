@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "device_ranks.h"
+#include "software_device/softdev.h"
 
 using namespace c10d::test;
 

@@ -63,6 +63,7 @@ bool DeviceMemoryCheck::finds(uint64_t address) {
 
 void DeviceMemoryCheck::require_stream(uint64_t handle) {
   if (handle <= kLastSpecialStream || handle == known_stream_) return;
+  const ContextScope scope(context_);
   CuContext context = nullptr;
   const CuResult result = load_library().cuda.stream_get_ctx(reinterpret_cast<CuStream>(handle), &context);
   if (result != CuResult::success || context != context_.get()) {

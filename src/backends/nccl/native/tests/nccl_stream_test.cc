@@ -1,0 +1,16 @@
+// The order of ops and streams on the NCCL emulator.
+#include <doctest/doctest.h>
+
+#include "device_ranks.h"
+#include "emulator_faults.h"
+#include "stream_scenarios.h"
+
+using namespace c10d::test;
+
+TEST_CASE("streams and ops keep their order on NCCL") {
+  const NoFaults faults;
+  for (const auto& scenario : stream_scenarios()) {
+    CAPTURE(std::string(scenario.name));
+    CHECK(scenario.run({}) == "");
+  }
+}

@@ -135,7 +135,7 @@ bool Communicator::ready() {
 
 void Communicator::abort() {
   const NcclComm comm = comm_.exchange(nullptr);
-  if (comm != nullptr) nccl_.comm_abort(comm);
+  if (comm != nullptr && !mutation_.is("no-abort")) nccl_.comm_abort(comm);
 }
 
 void Communicator::finalize() {
@@ -144,7 +144,8 @@ void Communicator::finalize() {
   const auto failure = attempt([&] {
     require_nccl(nccl_.comm_finalize(comm_), comm_, "ncclCommFinalize");
     const auto deadline = Clock::now() + kFinalizeLimit;
-    poll([&] { return (over = ready()) || interrupted() || Clock::now() >= deadline; });
+    if (mutation_.is("destroy-in-progress")) over = true;
+    poll([&] { return over || (over = ready()) || interrupted() || Clock::now() >= deadline; });
   });
   if (failure || !over) return abort();
   nccl_.comm_destroy(comm_.exchange(nullptr));

@@ -24,6 +24,7 @@ void require(CUresult result) { REQUIRE(result == CUDA_SUCCESS); }
 class Current {
  public:
   explicit Current(int32_t device) {
+    require(cuInit(0));
     require(cuCtxGetCurrent(&before_));
     require(cuCtxSetCurrent(context_of(device)));
   }
@@ -38,10 +39,7 @@ class Current {
     static auto* const contexts = new std::map<int32_t, CUcontext>;
     const std::lock_guard<std::mutex> lock(mutex);
     CUcontext& context = (*contexts)[device];
-    if (context == nullptr) {
-      require(cuInit(0));
-      require(cuDevicePrimaryCtxRetain(&context, device));
-    }
+    if (context == nullptr) require(cuDevicePrimaryCtxRetain(&context, device));
     return context;
   }
 

@@ -3,6 +3,7 @@
 
 #include "device_ranks.h"
 #include "emulator_faults.h"
+#include "mutated.h"
 #include "stream_scenarios.h"
 
 using namespace c10d::test;
@@ -11,6 +12,6 @@ TEST_CASE("streams and ops keep their order on NCCL") {
   const NoFaults faults;
   for (const auto& scenario : stream_scenarios()) {
     CAPTURE(std::string(scenario.name));
-    CHECK(scenario.run({}) == "");
+    CHECK(scenario.run(mutated()) == "");
   }
 }

@@ -1,0 +1,89 @@
+// Failures of NCCL that the emulator injects.
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <thread>
+
+#include "device_ranks.h"
+#include "emulator_faults.h"
+#include "mutated.h"
+#include "own_program.h"
+
+using namespace c10d::test;
+
+namespace {
+
+constexpr size_t kFloats = 16;
+
+/// Runs a test case that is skipped otherwise, in a process with these faults.
+void check_child(const std::string& cases, const std::string& faults) {
+  CHECK(run_own_program(cases, {"NCCL_EMULATOR_FAULTS=" + faults}, 60) == "");
+}
+
+}  // namespace
+
+TEST_CASE("child: an error while nothing is in flight" * doctest::skip()) {
+  const DeviceBuffer x(1, kFloats);
+  DeviceRanks ranks(1, mutated());
+  CHECK(ranks.wait(0, ranks.run(0, DeviceOp(C10D_OP_ALLREDUCE, 0).out(x))) == C10D_OK);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  while (c10d_group_state(ranks.group(0)) == C10D_OPEN && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  CHECK(c10d_group_state(ranks.group(0)) == C10D_FAILED);
+  const auto failure = take_failure(ranks.group(0), 0);
+  CHECK(failure.status == C10D_ERR_BACKEND);
+  CHECK(failure.text.find("NCCL communicator encountered an error: ") == 0);
+}
+
+TEST_CASE("fault: an error while nothing is in flight fails the group") {
+  check_child("child: an error while nothing is in flight", "async-error@1");
+}
+
+TEST_CASE("child: a call fails" * doctest::skip()) {
+  const DeviceBuffer x(1, kFloats);
+  DeviceRanks ranks(1, mutated());
+  CHECK(ranks.wait(0, ranks.run(0, DeviceOp(C10D_OP_ALLREDUCE, 0).out(x))) == C10D_OK);
+  const auto id = ranks.run(0, DeviceOp(C10D_OP_ALLREDUCE, 0).out(x));
+  CHECK(ranks.wait(0, id) == C10D_ERR_BACKEND);
+  CHECK(take_failure(ranks.group(0), static_cast<uint64_t>(id)).text.find("(ncclResult 3)") != std::string::npos);
+  CHECK(c10d_group_state(ranks.group(0)) == C10D_FAILED);
+  CHECK(ranks.close(0) == 0);
+}
+
+TEST_CASE("fault: a call that fails fails its op and the group") { check_child("child: a call fails", "internal@1"); }
+
+TEST_CASE("child: an op hangs" * doctest::skip()) {
+  const DeviceBuffer x(1, kFloats);
+  DeviceRanks ranks(1, mutated());
+  const auto id = ranks.run(0, DeviceOp(C10D_OP_ALLREDUCE, 0).out(x).limit(100));
+  c10d_event event{};
+  CHECK(ranks.wait(0, id, 20'000, &event) == C10D_ERR_OP_TIMEOUT);
+  CHECK((event.flags & C10D_EVENT_PINNED) == 0);
+  CHECK(ranks.close(0) == 0);
+}
+
+TEST_CASE("fault: an op that hangs times out, and the abort ends it") { check_child("child: an op hangs", "hang@0"); }
+
+TEST_CASE("child: making a communicator fails" * doctest::skip()) {
+  DeviceRanks ranks(2, mutated());
+  for (int32_t rank = 0; rank < 2; rank++) {
+    CHECK(ranks.ready(rank).status == C10D_ERR_BACKEND);
+    CHECK(take_failure(ranks.group(rank), 0).text.find("(ncclResult 2)") != std::string::npos);
+  }
+}
+
+TEST_CASE("fault: making a communicator fails") { check_child("child: making a communicator fails", "init-error"); }
+
+TEST_CASE("child: a peer aborts" * doctest::skip()) {
+  const DeviceBuffer x(2, kFloats);
+  DeviceRanks ranks(2, mutated());
+  const auto id = ranks.run(1, DeviceOp(C10D_OP_ALLREDUCE, 0).out(x));
+  c10d_abort(ranks.group(0), C10D_ERR_ABORTED, "enough");
+  CHECK(ranks.wait(1, id) == C10D_ERR_NETWORK);
+  CHECK(ranks.close(1) == 0);
+}
+
+TEST_CASE("fault: a rank whose peer has aborted is told of it") {
+  check_child("child: a peer aborts", "abort-tells-peers");
+}

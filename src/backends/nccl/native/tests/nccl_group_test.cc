@@ -55,7 +55,7 @@ c10d_config config_of(int32_t rank, int32_t world_size, int32_t device, const st
 
 /// The READY event of a group that nobody serves.
 c10d_event ready_of(c10d_group* group) {
-  const auto deadline = Clock::now() + std::chrono::seconds(20);
+  const auto deadline = Clock::now() + std::chrono::seconds(10);
   for (;;) {
     c10d_event event{};
     while (c10d_drain(group, &event, sizeof event, 1) == 1) {

@@ -82,9 +82,7 @@ auto visit(uint32_t dtype, Visitor visitor) {
 
 }  // namespace
 
-size_t numbers_per_element(uint32_t dtype) {
-  return dtype == C10D_COMPLEX64 || dtype == C10D_COMPLEX128 ? 2 : 1;
-}
+size_t numbers_per_element(uint32_t dtype) { return dtype == C10D_COMPLEX64 || dtype == C10D_COMPLEX128 ? 2 : 1; }
 
 Bytes encoded(const std::vector<double>& numbers, uint32_t dtype) {
   Bytes all;

@@ -39,7 +39,8 @@ class Plan {
     for (size_t k = 0; k < count * numbers_per_element(one_.dtype); k++) {
       const size_t mixed = rank * 7 + i * 3 + k;
       const bool small = one_.reduce_op == C10D_PRODUCT || one_.dtype == C10D_BOOL;
-      all.push_back(static_cast<double>(small ? (mixed + k / 3) % 2 + (one_.dtype == C10D_BOOL ? 0 : 1) : 1 + mixed % 5));
+      all.push_back(
+          static_cast<double>(small ? (mixed + k / 3) % 2 + (one_.dtype == C10D_BOOL ? 0 : 1) : 1 + mixed % 5));
     }
     return all;
   }
@@ -303,8 +304,7 @@ std::string run_case(DeviceRanks& ranks, const SweepCase& one) {
     const auto id = ids[static_cast<size_t>(rank)];
     c10d_event event{};
     if (ranks.wait(rank, id, 20'000, &event) != C10D_OK) {
-      return "rank " + std::to_string(rank) + ": " +
-             take_failure(ranks.group(rank), static_cast<uint64_t>(id)).text;
+      return "rank " + std::to_string(rank) + ": " + take_failure(ranks.group(rank), static_cast<uint64_t>(id)).text;
     }
   }
   for (int32_t rank = 0; rank < ranks.size(); rank++) {
@@ -356,7 +356,8 @@ std::vector<SweepCase> all_ops(int32_t world_size) {
       }
     }
   }
-  for (const uint32_t dtype : {C10D_INT16, C10D_UINT16, C10D_BOOL, C10D_COMPLEX128, C10D_FLOAT8_E4M3FN, C10D_BFLOAT16}) {
+  for (const uint32_t dtype :
+       {C10D_INT16, C10D_UINT16, C10D_BOOL, C10D_COMPLEX128, C10D_FLOAT8_E4M3FN, C10D_BFLOAT16}) {
     all.push_back({C10D_OP_ALLGATHER, dtype});
     all.push_back({C10D_OP_ALLTOALL_BASE, dtype});
     all.push_back({C10D_OP_BROADCAST, dtype, C10D_SUM, world_size - 1});
@@ -366,15 +367,15 @@ std::vector<SweepCase> all_ops(int32_t world_size) {
 
 std::vector<SweepCase> all_reductions() {
   std::vector<SweepCase> all;
-  for (const uint32_t dtype :
-       {C10D_UINT8, C10D_INT8, C10D_INT32, C10D_INT64, C10D_UINT32, C10D_UINT64, C10D_FLOAT16, C10D_BFLOAT16,
-        C10D_FLOAT32, C10D_FLOAT64, C10D_COMPLEX64, C10D_COMPLEX128, C10D_BOOL}) {
+  for (const uint32_t dtype : {C10D_UINT8, C10D_INT8, C10D_INT32, C10D_INT64, C10D_UINT32, C10D_UINT64, C10D_FLOAT16,
+                               C10D_BFLOAT16, C10D_FLOAT32, C10D_FLOAT64, C10D_COMPLEX64, C10D_COMPLEX128, C10D_BOOL}) {
     const bool complex = numbers_per_element(dtype) == 2;
-    const bool floats = complex || dtype == C10D_FLOAT16 || dtype == C10D_BFLOAT16 || dtype == C10D_FLOAT32 ||
-                        dtype == C10D_FLOAT64;
+    const bool floats =
+        complex || dtype == C10D_FLOAT16 || dtype == C10D_BFLOAT16 || dtype == C10D_FLOAT32 || dtype == C10D_FLOAT64;
     for (const uint32_t op : {C10D_SUM, C10D_AVG, C10D_PRODUCT, C10D_MIN, C10D_MAX, C10D_PREMUL_SUM}) {
       const bool linear = op == C10D_SUM || op == C10D_AVG || op == C10D_PREMUL_SUM;
-      if ((complex && !linear) || (op == C10D_PREMUL_SUM && !floats) || (op == C10D_AVG && dtype == C10D_BOOL)) continue;
+      if ((complex && !linear) || (op == C10D_PREMUL_SUM && !floats) || (op == C10D_AVG && dtype == C10D_BOOL))
+        continue;
       all.push_back({C10D_OP_ALLREDUCE, dtype, op});
       all.push_back({C10D_OP_REDUCE_SCATTER_BASE, dtype, op});
     }

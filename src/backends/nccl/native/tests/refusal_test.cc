@@ -99,8 +99,7 @@ TEST_CASE("refused: reduce ops and dtypes that NCCL lacks, with PyTorch's texts"
 
 TEST_CASE("refused: options that are no numbers, and fields of ncclConfig_t that this version lacks") {
   CHECK(refused_option("min-ctas=many") == "option min-ctas must be a whole number, got \"many\"");
-  CHECK(refused_option("nonblocking-timeout=1s") ==
-        "option nonblocking-timeout must be a whole number, got \"1s\"");
+  CHECK(refused_option("nonblocking-timeout=1s") == "option nonblocking-timeout must be a whole number, got \"1s\"");
   struct Field {
     const char* option;
     int since;

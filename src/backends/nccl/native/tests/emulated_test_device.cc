@@ -1,4 +1,5 @@
 // The test device over the emulated CUDA driver.
+#include <dlfcn.h>
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -12,10 +13,12 @@ namespace c10d::test::test_device {
 
 namespace {
 
-/// Rank r is on device r + 1. The emulator reads these when it is first used.
+/// Before anything else: rank r is on device r + 1, which the emulator reads when it is first used; and the library is
+/// loaded by its path, as the host does, so that the shim finds it by its name.
 const bool configured = [] {
   ::setenv("NCCL_EMULATOR_DEVICES", "9", 0);
-  return true;
+  const char* chosen = std::getenv("C10D_TEST_NCCL_LIBRARY");
+  return ::dlopen(chosen != nullptr ? chosen : C10D_EMULATED_NCCL, RTLD_NOW | RTLD_LOCAL) != nullptr;
 }();
 
 void require(CUresult result) { REQUIRE(result == CUDA_SUCCESS); }

@@ -65,6 +65,33 @@ TEST_CASE("funneled: one thread makes every call, from connect() to close()") {
   }
 }
 
+TEST_CASE("funneled: the thread asks the library for errors while nothing is in flight, if it wants that") {
+  Host host({"model=polling", "level=funneled", "idle=1"});
+  CHECK(host.journal().await([](const auto& record) { return record.idle_calls >= 3; }));
+  CHECK(host.wait(host.submit(script(Outcome::success))) == C10D_OK);
+  const auto before = host.journal().read().idle_calls;
+  CHECK(host.journal().await([&](const auto& record) { return record.idle_calls >= before + 3; }));
+  const auto record = host.journal().read();
+  CHECK(record.call_threads == record.connect_threads);
+}
+
+TEST_CASE(
+    "funneled: such a library is called when the group fails, long before the next time, and at the latest by the "
+    "end") {
+  for (const bool closes : {false, true}) {
+    CAPTURE(closes);
+    Host host({"model=polling", "level=funneled", "idle=100000"});
+    CHECK(host.journal().await([](const auto& record) { return record.idle_calls == 1; }));
+    c10d_abort(host.group(), C10D_ERR_ABORTED, "enough");
+    if (closes) {
+      CHECK(host.close(5'000) == 0);
+      CHECK(host.journal().read().idle_calls >= 2);
+    } else {
+      CHECK(host.journal().await([](const auto& record) { return record.idle_calls >= 2; }));
+    }
+  }
+}
+
 TEST_CASE("multiple: starts are in order and one at a time, everything else is concurrent") {
   for (const char* model : kModels) {
     CAPTURE(std::string(model));

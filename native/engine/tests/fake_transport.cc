@@ -304,6 +304,7 @@ bool FakeTransport::over(const Op& op, Clock::time_point due, Clock::time_point 
 void FakeTransport::progress(std::vector<Op*>& ended) {
   const Call call(*journal_);
   const std::lock_guard<std::mutex> lock(mutex_);
+  if (pending_.empty()) journal_->note([](Journal::Record& record) { record.idle_calls++; });
   const auto now = Clock::now();
   for (size_t i = 0; i < pending_.size();) {
     Op& op = *pending_[i].op;

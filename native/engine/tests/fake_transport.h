@@ -14,6 +14,7 @@
 //   interruptible=1  blocking ops can be interrupted
 //   batches=1        ops of a submission start as one and end as with polling (collectives of model=mixed: instant)
 //   messages=in-order
+//   idle=MS          progress() is called while nothing is in flight
 //   connect=at-once|hang|stubborn|failure|exception|number|exchange: see connect()
 #pragma once
 
@@ -91,6 +92,7 @@ class Journal {
     unsigned left_to_workers = 0;
     unsigned aborts = 0;
     unsigned closes = 0;
+    unsigned idle_calls = 0;  // progress() with nothing in flight
     std::string abort_text;
   };
   Record read() const;
@@ -142,6 +144,9 @@ class FakeTransport final : public Transport {
   void run_blocking(Op& op) override;
   bool run_until(Op& op, Clock::time_point deadline) override;
   void progress(std::vector<Op*>& ended) override;
+  std::chrono::milliseconds idle_interval() const override {
+    return std::chrono::milliseconds(std::stoi(config_.options.get("idle", "0")));
+  }
   int event_fd() override { return timer_fd_; }
   unsigned max_concurrency() const override { return concurrency_; }
   int awaited_peer() override { return std::stoi(config_.options.get("awaited", "-1")); }

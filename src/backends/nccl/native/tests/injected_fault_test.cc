@@ -1,9 +1,6 @@
 // Failures of NCCL that the emulator injects.
 #include <doctest/doctest.h>
 
-#include <chrono>
-#include <thread>
-
 #include "device_ranks.h"
 #include "emulator_faults.h"
 #include "mutated.h"
@@ -22,22 +19,17 @@ void check_child(const std::string& cases, const std::string& faults) {
 
 }  // namespace
 
-TEST_CASE("child: an error while nothing is in flight" * doctest::skip()) {
+TEST_CASE("child: an error that no call reports" * doctest::skip()) {
   const DeviceBuffer x(1, kFloats);
   DeviceRanks ranks(1, mutated());
-  CHECK(ranks.wait(0, ranks.run(0, DeviceOp(C10D_OP_ALLREDUCE, 0).out(x))) == C10D_OK);
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-  while (c10d_group_state(ranks.group(0)) == C10D_OPEN && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  CHECK(c10d_group_state(ranks.group(0)) == C10D_FAILED);
-  const auto failure = take_failure(ranks.group(0), 0);
-  CHECK(failure.status == C10D_ERR_BACKEND);
-  CHECK(failure.text.find("NCCL communicator encountered an error: ") == 0);
+  const auto id = ranks.run(0, DeviceOp(C10D_OP_ALLREDUCE, 0).out(x));
+  CHECK(ranks.wait(0, id) == C10D_ERR_BACKEND);
+  const auto failure = take_failure(ranks.group(0), static_cast<uint64_t>(id));
+  CHECK(failure.text.find("injected asynchronous error") != std::string::npos);
 }
 
-TEST_CASE("fault: an error while nothing is in flight fails the group") {
-  check_child("child: an error while nothing is in flight", "async-error@1");
+TEST_CASE("fault: an error that no call reports fails the op") {
+  check_child("child: an error that no call reports", "async-error@0");
 }
 
 TEST_CASE("child: a call fails" * doctest::skip()) {
@@ -86,4 +78,23 @@ TEST_CASE("child: a peer aborts" * doctest::skip()) {
 
 TEST_CASE("fault: a rank whose peer has aborted is told of it") {
   check_child("child: a peer aborts", "abort-tells-peers");
+}
+
+TEST_CASE("child: the device is lost" * doctest::skip()) {
+  constexpr CUresult kIllegalAddress = 700;
+  DeviceRanks ranks(2, mutated());
+  const DeviceBuffer x(1, kFloats);
+  const auto id = ranks.run(0, DeviceOp(C10D_OP_ALLREDUCE, 0).out(x));
+  CHECK(ranks.wait(0, id, 20) == C10D_ERR_WAIT_TIMEOUT);
+  cuemu_break(1, kIllegalAddress);
+  CHECK(ranks.wait(0, id) == C10D_ERR_BACKEND);
+  CHECK(take_failure(ranks.group(0), static_cast<uint64_t>(id)).text.find("CUDA_ERROR_ILLEGAL_ADDRESS") !=
+        std::string::npos);
+  CHECK(c10d_group_state(ranks.group(0)) == C10D_FAILED);
+  CHECK(ranks.close(0) == 0);
+  cuemu_break(1, 0);
+}
+
+TEST_CASE("fault: an error of the device fails its groups, with CUDA's name for it") {
+  check_child("child: the device is lost", "");
 }

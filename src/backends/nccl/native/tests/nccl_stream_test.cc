@@ -10,8 +10,11 @@ using namespace c10d::test;
 
 TEST_CASE("streams and ops keep their order on NCCL") {
   const NoFaults faults;
-  for (const auto& scenario : stream_scenarios()) {
-    CAPTURE(std::string(scenario.name));
-    CHECK(scenario.run(mutated()) == "");
+  for (const char* setting : {"blocking=0", "blocking=1", "high-priority=1"}) {
+    CAPTURE(std::string(setting));
+    for (const auto& scenario : stream_scenarios()) {
+      CAPTURE(std::string(scenario.name));
+      CHECK(scenario.run(mutated({setting})) == "");
+    }
   }
 }

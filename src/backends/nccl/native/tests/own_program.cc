@@ -15,7 +15,7 @@ namespace c10d::test {
 std::string run_own_program(const std::string& cases, const std::vector<std::string>& variables, int seconds) {
   const std::string filter = "-tc=" + cases;
   std::vector<char*> arguments = {const_cast<char*>("test"), const_cast<char*>(filter.c_str()),
-                                  const_cast<char*>("--abort-after=1"), nullptr};
+                                  const_cast<char*>("--abort-after=1"), const_cast<char*>("--no-skip"), nullptr};
   std::vector<char*> environment;
   for (const auto& variable : variables) environment.push_back(const_cast<char*>(variable.c_str()));
   for (char** own = environ; *own != nullptr; own++) environment.push_back(*own);

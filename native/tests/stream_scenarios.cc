@@ -148,7 +148,7 @@ std::string many_rounds(const Settings& settings) {
       own.last = ranks.run(rank, DeviceOp(C10D_OP_ALLGATHER_BASE, from).in(own.x).out(own.y));
       if (own.last < 0 || ranks.synchronize(rank, own.last, to) != C10D_OK) return "an op has failed";
       test_device::copy(ranks.device(rank), to, own.seen.address() + static_cast<uint64_t>(round) * own.y.bytes(),
-                   own.y.address(), own.y.bytes());
+                        own.y.address(), own.y.bytes());
     }
   }
   for (int32_t rank = 0; rank < 2; rank++) {

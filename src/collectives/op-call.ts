@@ -15,7 +15,7 @@ export interface OpCall {
   readonly id: number;
   /** A row of {@link opTable}; `refused` is a collective that the process group refused. */
   readonly op: OpName;
-  /** Device of the tensors; for an op without tensors, that of the backend. */
+  /** Device of the tensors; for an op without tensors, that of the backend, whose index may be {@link ANY_INDEX}. */
   readonly device: Device;
   /** Tensors that the op reads. In-place ops have outputs only. */
   readonly inputs: readonly TensorView[];
@@ -33,6 +33,11 @@ export interface OpCall {
   readonly inputSplits: readonly number[] | undefined;
   /** Like `inputSplits`, for the output. */
   readonly outputSplits: readonly number[] | undefined;
+  /**
+   * For messages: whether `batchIsendIrecv` or `coalescing` called it, also alone. NCCL has another communicator for
+   * those.
+   */
+  readonly batched: boolean;
   /** For `monitoredBarrier`: whether to name all missing ranks rather than the first. */
   readonly waitAllRanks: boolean;
   /** Whether this is the second half of a sparse all-reduce, with the sequence number and tag of the first. */
@@ -53,6 +58,7 @@ export type CallTerms = Partial<
     | "root"
     | "peer"
     | "tag"
+    | "batched"
     | "inputSplits"
     | "outputSplits"
     | "waitAllRanks"
@@ -90,6 +96,7 @@ export function opCall(
     tag: terms.tag ?? 0,
     inputSplits: terms.inputSplits,
     outputSplits: terms.outputSplits,
+    batched: terms.batched ?? false,
     waitAllRanks: terms.waitAllRanks ?? false,
     continuation: terms.continuation ?? false,
     timeoutMs,

@@ -4,6 +4,7 @@ import { InvalidArgumentError, warn } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
 import type { OwnStatus } from "../status/index.ts";
 import type { Store } from "../store/store.ts";
+import type { DeviceType } from "../tensor/index.ts";
 
 /** The default group of a rank and what belongs to it. */
 export interface World {
@@ -16,6 +17,8 @@ export interface World {
   /** Identifies the meeting of the ranks, since one store may serve several. */
   readonly meeting: string;
   readonly container: DependencyContainer;
+  /** Why its groups have no backend for these types of device, where that was not the user's choice. */
+  readonly absent: ReadonlyMap<DeviceType, string>;
   /** Status record of this rank, unless records are turned off or there can be none. */
   readonly status: OwnStatus | undefined;
   /** How long the rank that hosts the store waits for the others to leave it. */

@@ -21,6 +21,7 @@ export {
   scatter,
   send,
 } from "./collectives.ts";
+export { DEFAULT_PG_NCCL_TIMEOUT, DEFAULT_PG_TIMEOUT } from "./default-timeouts.ts";
 export { type DumpTraceOptions, dumpTrace } from "./dump-trace.ts";
 export { type NewGroupOptions, newGroup } from "./groups/new-group.ts";
 export { roundRobinProcessGroups } from "./groups/round-robin-process-groups.ts";

@@ -9,7 +9,7 @@ import type { Timeout } from "../time/index.ts";
 export interface InitOptions<Name extends string = string> {
   /**
    * `"gloo"` or `BackendType.GLOO`, or a backend per device such as `"cpu:gloo,cuda:nccl"`. Default: `C10D_BACKEND`,
-   * else `"gloo"`.
+   * else `"cpu:gloo,cuda:nccl"` where NCCL and a CUDA device can be used, else `"gloo"`.
    */
   readonly backend?: Name | BackendType;
   /** The device that this rank uses, e.g. `"cuda:1"`; the first of each type by default. c10d: `device_id`. */
@@ -26,7 +26,7 @@ export interface InitOptions<Name extends string = string> {
   readonly worldSize?: number;
   /**
    * Time-out of the rendezvous and of creating each backend and middleware, and default time-out of ops. 30 minutes by
-   * default (the rendezvous: 5).
+   * default, 10 for `"nccl"` (the rendezvous: 5).
    */
   readonly timeout?: Timeout;
   /**

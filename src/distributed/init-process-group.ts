@@ -20,9 +20,11 @@ import { MeetingMissed, type Rendezvous, whileAgreed } from "../rendezvous/index
 import type { OwnStatus } from "../status/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import { LimitedStore } from "../store/limited-store.ts";
-import { deviceOf } from "../tensor/index.ts";
+import { type DeviceType, deviceOf } from "../tensor/index.ts";
 import { defaultTimeoutMs, timeoutMs, WaitCounter, withLimit } from "../time/index.ts";
 import { resolveBackends } from "./backend-config.ts";
+import { defaultBackend } from "./default-backend.ts";
+import { defaultTimeoutOf } from "./default-timeouts.ts";
 import { currentContext, type DistContext, isOwnProcess, type World } from "./dist-context.ts";
 import { type EarlyRank, earlyRank, openStatus } from "./early-status.ts";
 import { type GroupPlan, makeGroup } from "./groups/make-group.ts";
@@ -33,6 +35,7 @@ import { type AnyInitOptions, type InitOptions, optionNames } from "./init-optio
 import { launchedWorld, meetLaunched } from "./launched-world.ts";
 import { meet } from "./meet-by-options.ts";
 
+const NONE_ABSENT: ReadonlyMap<DeviceType, string> = new Map<DeviceType, string>();
 /** How long the rank that hosts the store waits for the others to leave it. */
 const LEAVE_LIMIT_MS = 5_000;
 /** The same at the end of an `await using` block, which may have thrown. */
@@ -79,12 +82,12 @@ export async function initProcessGroup<const Name extends string = string>(
 }
 
 async function makeWorld(context: DistContext, options: AnyInitOptions, making: WorldPlan["making"]): Promise<World> {
-  const limitMs = timeoutMs(options.timeout, defaultTimeoutMs.processGroup);
+  const named = options.backend ?? environmentText("C10D_BACKEND");
+  const limitMs = timeoutMs(options.timeout, defaultTimeoutOf(named));
   // As PyTorch does on import: an invalid level must not pass as OFF.
   getDebugLevel();
   const container = options.container ?? defaultContainer();
   requireContainer("initProcessGroup", container);
-  const backend = options.backend ?? environmentText("C10D_BACKEND") ?? "gloo";
   const boundDevice = options.deviceId === undefined ? undefined : deviceOf("initProcessGroup", options.deviceId);
   const parts = {
     logger: loggerOf(container),
@@ -104,7 +107,7 @@ async function makeWorld(context: DistContext, options: AnyInitOptions, making: 
   try {
     return await meetAndConnect(context, options, {
       ...parts,
-      backend,
+      named,
       container,
       boundDevice,
       limitMs,
@@ -124,15 +127,17 @@ async function meetAndConnect(
   context: DistContext,
   options: AnyInitOptions,
   {
-    backend,
+    named,
     ...parts
-  }: Omit<WorldPlan, "plugins" | "options" | "terms"> & {
-    readonly backend: string | BackendType;
+  }: Omit<WorldPlan, "plugins" | "options" | "terms" | "absent"> & {
+    readonly named: string | BackendType | undefined;
   },
 ): Promise<World> {
   const { boundDevice, limitMs, early } = parts;
   // Before the rendezvous, so that a backend that cannot run here does not leave the other ranks waiting.
   const limit = { limitMs, clock: parts.clock, details: { group: "0" } };
+  const { backend, absent } =
+    named === undefined ? await defaultBackend(parts.registry, limit) : { backend: named, absent: NONE_ABSENT };
   const plugins = await resolveBackends(backend, parts.registry, limit);
   if (boundDevice !== undefined && !plugins.has(boundDevice.type)) {
     throw new InvalidArgumentError(
@@ -155,7 +160,7 @@ async function meetAndConnect(
     const terms = timeout === undefined ? options : { ...options, timeout };
     const met = await meeting(() => (launched === undefined ? meet(terms) : meetLaunched(launched, terms, meet)));
     try {
-      return await connect(context, met, { ...parts, plugins, options: backendOptions, terms });
+      return await connect(context, met, { ...parts, absent, plugins, options: backendOptions, terms });
     } catch (error) {
       // The other ranks are meeting elsewhere.
       if (!(error instanceof MeetingMissed)) throw error;
@@ -167,7 +172,16 @@ async function meetAndConnect(
 interface WorldPlan
   extends Pick<
     GroupPlan,
-    "plugins" | "boundDevice" | "options" | "logger" | "clock" | "registry" | "checkForNan" | "middleware" | "recorder"
+    | "plugins"
+    | "absent"
+    | "boundDevice"
+    | "options"
+    | "logger"
+    | "clock"
+    | "registry"
+    | "checkForNan"
+    | "middleware"
+    | "recorder"
   > {
   readonly container: DependencyContainer;
   readonly limitMs: number;
@@ -229,6 +243,7 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         timeoutMs: limitMs,
         plugins,
         boundDevice: plan.boundDevice,
+        absent: plan.absent,
         store: base,
         options: plan.options,
         logger,
@@ -274,6 +289,7 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
           base,
           meeting: attended,
           container,
+          absent: plan.absent ?? NONE_ABSENT,
           status,
           storeDrain,
           groups,

@@ -16,6 +16,8 @@ export interface NativeGroupConfig {
   /** Time-out of connecting, in milliseconds; Infinity for none. */
   readonly timeoutMs: number;
   readonly options: Readonly<Record<string, string>>;
+  /** Cancels the creation of the group; its reason says why. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**

@@ -1,6 +1,6 @@
 import type { Pointer } from "bun:ffi";
 import { isMainThread } from "node:worker_threads";
-import { type DistError, throwLater } from "../errors/index.ts";
+import { type DistError, messageOf, throwLater } from "../errors/index.ts";
 import { asError, blockedSliceMs, type GroupState, serveBlocked } from "../work/index.ts";
 import { EventFlag, EventKind, EventLayout, Status } from "./abi.generated.ts";
 import { type ExchangeHost, ExchangeService } from "./exchange-service.ts";
@@ -82,13 +82,19 @@ export class NativeGroup {
     const handle = createGroupHandle(shim, config);
     const group = new NativeGroup(shim, handle, host, config.worldSize);
     if (shim.workerHazard !== undefined) group.#endWithWorker(shim.workerHazard);
+    const { signal } = config;
+    const cancel = (): void => group.#cancel(messageOf(signal?.reason));
     try {
       using _watch = host.watchCreation((reason) => group.#giveUp(reason));
+      if (signal?.aborted === true) cancel();
+      signal?.addEventListener("abort", cancel);
       group.#socket = await watchSocket(shim.symbols.c10d_wake_fd(handle), group.#drain);
       await group.#ready.promise;
     } catch (error) {
       group.close();
       throw error;
+    } finally {
+      signal?.removeEventListener("abort", cancel);
     }
     group.#socket.unref();
     return group;
@@ -473,6 +479,11 @@ export class NativeGroup {
   /** Aborts connecting because of other ranks. */
   #giveUp(reason: string): void {
     if (!this.#closed) this.#symbols.c10d_abort(this.#handle, Status.NETWORK, encoder.encode(`${reason}\0`));
+  }
+
+  /** Aborts connecting because this rank no longer wants the group. */
+  #cancel(reason: string): void {
+    if (!this.#closed) this.#symbols.c10d_abort(this.#handle, Status.ABORTED, encoder.encode(`${reason}\0`));
   }
 
   /** Fails the group: wakes every waiter, rejects queued ops. Safe to call at any time. */

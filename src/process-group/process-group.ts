@@ -61,6 +61,8 @@ export interface ProcessGroupInit {
   readonly pipelines: readonly Pipeline[];
   /** The device of its type that this rank uses, if there are several. */
   readonly boundDevice?: Device | undefined;
+  /** Why the group has no backend for these types of device, where that was not the user's choice. */
+  readonly absent?: ReadonlyMap<DeviceType, string> | undefined;
   /** Records the ops of the group. By default, nothing is recorded. */
   readonly recorder?: FlightRecorder;
   /** Whether its ops go to several communicators in turn, each of which numbers its own. */
@@ -145,6 +147,7 @@ export class ProcessGroup implements AsyncDisposable {
       timeoutMs,
       pipelines,
       boundDevice,
+      absent,
       recorder = new FlightRecorder({ capacity: 0 }),
       world,
       isCombined,
@@ -160,7 +163,7 @@ export class ProcessGroup implements AsyncDisposable {
     this.boundDevice = boundDevice;
     this.#logger = logger;
     this.#ranks = new RankNames(name, rank, globalRanks);
-    this.#pipelines = new Pipelines(name, pipelines);
+    this.#pipelines = new Pipelines(name, pipelines, absent);
     const backends = Object.fromEntries(pipelines.map(({ device, plugin }) => [device.type, plugin.name]));
     // Not the group itself, which the recorder would keep alive after its end.
     const recorded = recorder.addGroup({ name, description, rank, globalRanks, backends, world, isCombined });
@@ -196,7 +199,8 @@ export class ProcessGroup implements AsyncDisposable {
     });
     const statuses = status && own && { own, all: status };
     this.#works = new GroupWorks(this.#ranks, this.#life, recorder, recorded, this.#hooks, statuses);
-    this.#reader = new CallReader(this.#ranks, timeoutMs, this.#pipelines.defaultDevice);
+    // As in c10d, a barrier is on the device that the group is bound to.
+    this.#reader = new CallReader(this.#ranks, timeoutMs, boundDevice ?? this.#pipelines.defaultDevice);
     const requireOpen = (op: string) => this.#life.requireOpen(op);
     this.#dispatcher = new OpDispatcher({ name, pipelines, requireOpen }, this.#works, this.#hooks);
     if (environmentFlag("TORCH_NCCL_ENABLE_TIMING")) this.#tryEnableTiming();

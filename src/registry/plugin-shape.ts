@@ -50,6 +50,9 @@ export function pluginFault(value: unknown): PluginFault | undefined {
   if (plugin.bootstrap !== "store" && plugin.bootstrap !== "self") {
     return fault("bootstrap", `: bootstrap must be "store" or "self", got ${JSON.stringify(plugin.bootstrap)}`);
   }
+  if (plugin.anyDevice !== undefined && typeof plugin.anyDevice !== "boolean") {
+    return fault("anyDevice", `: anyDevice must be true or false, got ${kindOf(plugin.anyDevice)}`);
+  }
   if (!Array.isArray(plugin.devices)) {
     return fault("devices", `: devices must be a list of ${deviceTypes.join(", ")}, got ${kindOf(plugin.devices)}`);
   }

@@ -11,7 +11,7 @@ export const deviceTypes = Object.keys(deviceTypeCodes) as readonly DeviceType[]
 /** Where a tensor's memory is. c10d: `torch.device`. */
 export interface Device {
   readonly type: DeviceType;
-  /** Ordinal of the device; 0 for the CPU. */
+  /** Ordinal of the device; 0 for the CPU. {@link ANY_INDEX} for a backend that is not bound to one. */
   readonly index: number;
 }
 
@@ -21,6 +21,9 @@ export interface Stream {
   /** Handle in the library of the device: for CUDA a `cudaStream_t`, where 0 is the default stream. */
   readonly handle: number;
 }
+
+/** The index of a backend's device if it takes tensors of all devices of the type. c10d: a device without an index. */
+export const ANY_INDEX = -1;
 
 export const CPU: Device = { type: "cpu", index: 0 };
 

@@ -21,6 +21,7 @@ export type {
 export { cuda } from "./cuda.ts";
 export { detachGuard } from "./detach-guard.ts";
 export {
+  ANY_INDEX,
   CPU,
   type Device,
   type DeviceType,

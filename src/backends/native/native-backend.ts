@@ -52,12 +52,14 @@ export class NativeBackend extends Backend {
   /**
    * Connects a backend through `shim`. `options` are passed to the shim unchanged.
    * @param capabilities What this group can do.
+   * @param signal Cancels the creation; its reason says why.
    */
   static async connect(
     shim: Shim,
     context: BackendContext,
     options: Readonly<Record<string, string>>,
     capabilities: Capabilities,
+    signal?: AbortSignal,
   ): Promise<NativeBackend> {
     const backend = new NativeBackend(shim.name, context, capabilities);
     backend.#group = await NativeGroup.create(
@@ -68,6 +70,7 @@ export class NativeBackend extends Backend {
         device: context.device,
         timeoutMs: context.timeoutMs,
         options,
+        signal,
       },
       backend.#host,
     );

@@ -71,6 +71,8 @@ export class NativeFailures {
     const { rank, size, store } = this.#context;
     const { text, peer, ranks } = failure;
     const report = { rank, op: CREATION, seq: 0, called: 0, kind: kindOf(failure), text, peer, ranks };
+    // Those that are making it, too, wait in vain.
+    if (report.kind === "aborted" && size > 1) void reportFailure(store, report);
     if (report.kind === "aborted" || size === 1) return this.#creationError(failure, peersOf(failure));
     if (report.kind !== "lost" && report.kind !== "timeout") {
       await reportFailure(store, report);

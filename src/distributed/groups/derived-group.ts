@@ -20,7 +20,7 @@ import { type GroupPlan, makeGroup, optionsOfGroup } from "./make-group.ts";
 /** What a group of some ranks of another group is made with. */
 export type DerivedPlan = Omit<
   GroupPlan,
-  "store" | "logger" | "clock" | "registry" | "middleware" | "recorder" | "world" | "status" | "onClose"
+  "store" | "absent" | "logger" | "clock" | "registry" | "middleware" | "recorder" | "world" | "status" | "onClose"
 > & {
   readonly members: AgreedMembers;
 };
@@ -34,6 +34,7 @@ export async function makeDerivedGroup(world: World, { members, ...plan }: Deriv
   const abandoned = new AbortController();
   const connecting = makeGroup({
     ...plan,
+    absent: world.absent,
     store: LimitedStore.of(store).until(abandoned.signal),
     logger: loggerOf(world.container),
     clock: clockOf(world.container),

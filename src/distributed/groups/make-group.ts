@@ -27,7 +27,7 @@ import {
 import { capabilitiesFault } from "../../registry/plugin-shape.ts";
 import { PrefixStore } from "../../store/index.ts";
 import type { Store } from "../../store/store.ts";
-import type { Device, DeviceType } from "../../tensor/index.ts";
+import { ANY_INDEX, type Device, type DeviceType } from "../../tensor/index.ts";
 import { traceOps } from "../op-spans.ts";
 import { agreedCapabilities } from "./agreed-capabilities.ts";
 import type { ConnectedCheck } from "./connected-check.ts";
@@ -62,7 +62,8 @@ export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
   const helpers: Backend[] = [];
   try {
     for (const [type, plugin] of plan.plugins) {
-      const device = plan.boundDevice?.type === type ? plan.boundDevice : { type, index: 0 };
+      const index = plugin.anyDevice === true && type !== "cpu" ? ANY_INDEX : 0;
+      const device = plan.boundDevice?.type === type ? plan.boundDevice : { type, index };
       const { pipeline, context, gloo } = await connect(plan, device, plugin, pipelines);
       // Before middleware, which may throw: what is connected must be closed.
       pipelines.push(pipeline);

@@ -74,7 +74,13 @@ export interface SendOptions extends CallOptions, DestinationOptions, TagOptions
 /** Options of `recv`. Without `src` and `groupSrc`, it receives from any rank. */
 export interface RecvOptions extends CallOptions, SourceOptions, TagOptions {}
 /** Options of `barrier`. c10d: `BarrierOptions`. */
-export type BarrierOptions = CallOptions;
+export interface BarrierOptions extends CallOptions {
+  /**
+   * Index of the CUDA device that carries it out, as a list of one, for the backend of CUDA tensors. By default the
+   * barrier is one of the group's backend for CPU tensors, if it has one. c10d: `device_ids`.
+   */
+  readonly deviceIds?: readonly number[];
+}
 /** Options of `monitoredBarrier`. */
 export interface MonitoredBarrierCallOptions extends CallOptions {
   /** Whether rank 0 waits for all ranks and names all missing ones, not only the first. Default is `false`. */

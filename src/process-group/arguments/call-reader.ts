@@ -19,7 +19,7 @@ import {
   requireTimeout,
   type Side,
 } from "../../collectives/index.ts";
-import { type CallSite, InvalidArgumentError } from "../../errors/index.ts";
+import { type CallSite, describe, InvalidArgumentError } from "../../errors/index.ts";
 import {
   CPU,
   currentStreamOf,
@@ -45,6 +45,7 @@ export interface AnyCallOptions {
   readonly inputSplits?: readonly number[] | undefined;
   readonly outputSplits?: readonly number[] | undefined;
   readonly waitAllRanks?: boolean | undefined;
+  readonly deviceIds?: readonly number[] | undefined;
   readonly stream?: Stream | undefined;
 }
 
@@ -90,7 +91,7 @@ export class CallReader {
     const read = this.#operand(row, "inputs", inputs, root);
     this.#shapes.require(row, written, read);
     const [first] = read.views.length > 0 ? read.views : written.views;
-    const device = first?.device ?? this.#device;
+    const device = first?.device ?? this.#deviceNamedBy(api, options);
     const terms: CallTerms = {
       stream: streamOf(api, options, device),
       reduceOp,
@@ -102,6 +103,17 @@ export class CallReader {
       ...(op === "monitoredBarrier" && { waitAllRanks: requireFlag(api, "waitAllRanks", options.waitAllRanks) }),
     };
     return opCall(op, device, read.views, written.views, timeoutMs, terms);
+  }
+
+  /** Device of an op without tensors. */
+  #deviceNamedBy(api: string, { deviceIds }: AnyCallOptions): Device {
+    if (deviceIds === undefined) return this.#device;
+    const [index] = Array.isArray(deviceIds) ? deviceIds : [];
+    if (Number.isSafeInteger(index) && index >= 0 && deviceIds.length === 1) return { type: "cuda", index };
+    throw new InvalidArgumentError(
+      `${api}: deviceIds must be a list of one index of a CUDA device, got ${describe(deviceIds)}`,
+      { op: api, argument: "deviceIds" },
+    );
   }
 
   #peer(op: OpName, options: AnyCallOptions): number {

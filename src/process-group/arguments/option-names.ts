@@ -15,6 +15,7 @@ const names = Object.fromEntries(
     if (inputs === "perRankAtRoot") list.push("inputs");
     if (outputs === "perRankAtRoot") list.push("outputs");
     if (splits) list.push("inputSplits", "outputSplits");
+    if (op === "barrier") list.push("deviceIds");
     if (op === "monitoredBarrier") list.push("waitAllRanks");
     return [op, Object.assign(Object.create(null), Object.fromEntries(list.map((name) => [name, true])))];
   }),

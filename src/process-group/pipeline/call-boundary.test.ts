@@ -17,6 +17,7 @@ const others = {
   root: 11,
   peer: 12,
   tag: 13,
+  batched: true,
   inputSplits: [4],
   outputSplits: [5],
   waitAllRanks: true,

@@ -73,6 +73,7 @@ function areSame(a: OpCall, b: OpCall): boolean {
     isSame(left, "root", a.root, b.root) &&
     isSame(left, "peer", a.peer, b.peer) &&
     isSame(left, "tag", a.tag, b.tag) &&
+    isSame(left, "batched", a.batched, b.batched) &&
     isSame(left, "inputSplits", a.inputSplits, b.inputSplits) &&
     isSame(left, "outputSplits", a.outputSplits, b.outputSplits) &&
     isSame(left, "waitAllRanks", a.waitAllRanks, b.waitAllRanks) &&

@@ -10,6 +10,7 @@ import {
 } from "../../collectives/index.ts";
 import { DistError, describe, describeNumber, InvalidArgumentError } from "../../errors/index.ts";
 import {
+  ANY_INDEX,
   type Device,
   dtypeOfArray,
   dtypes,
@@ -67,13 +68,13 @@ export class CallCheck {
   /** What is wrong with a view on another device, whose memory this backend may be unable to reach. */
   #placeFault({ device }: TensorView): string | undefined {
     const { type, index } = this.#host.device;
-    if (device?.type === type && device.index === index) return undefined;
+    if (device?.type === type && (device.index === index || index === ANY_INDEX)) return undefined;
     return `is not on ${type}:${index}, the device of this backend`;
   }
 
   /** The first invalid field other than the tensors, and what is wrong with it. */
   #termsFault(call: OpCall, row: OpRow): readonly [field: string, fault: string] | undefined {
-    const { op, reduceOp, root, peer, tag, waitAllRanks, continuation, timeoutMs, stream } = call;
+    const { op, reduceOp, root, peer, tag, batched, waitAllRanks, continuation, timeoutMs, stream } = call;
     const { rank, size } = this.#host;
     const isRank = (value: unknown) => Number.isInteger(value) && Number(value) >= 0 && Number(value) < size;
     if (row.reduces && !(reduceOp instanceof ReduceOp)) {
@@ -89,6 +90,7 @@ export class CallCheck {
       }
       if (!isTag(tag)) return ["tag", `is not a tag, got ${describeNumber(tag)}`];
     }
+    if (typeof batched !== "boolean") return ["batched", `is not true or false, got ${describe(batched)}`];
     if (typeof waitAllRanks !== "boolean")
       return ["waitAllRanks", `is not true or false, got ${describe(waitAllRanks)}`];
     if (typeof continuation !== "boolean")

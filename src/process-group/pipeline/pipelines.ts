@@ -1,7 +1,7 @@
 import type { OpCall } from "../../collectives/index.ts";
 import { InvalidArgumentError } from "../../errors/index.ts";
 import { BackendType } from "../../registry/index.ts";
-import { CPU, type Device, type DeviceType } from "../../tensor/index.ts";
+import { ANY_INDEX, CPU, type Device, type DeviceType } from "../../tensor/index.ts";
 import type { Pipeline } from "./pipeline.ts";
 
 /** Names one backend of a group: by its device type, by the device itself, or by its backend type. */
@@ -12,9 +12,16 @@ export class Pipelines {
   readonly all: readonly Pipeline[];
   readonly #group: string;
   readonly #cpu: Pipeline | undefined;
+  readonly #absent: ReadonlyMap<DeviceType, string>;
 
-  constructor(group: string, pipelines: readonly Pipeline[]) {
+  /** @param absent Why it has no backend for these types of device, where that was not the user's choice. */
+  constructor(
+    group: string,
+    pipelines: readonly Pipeline[],
+    absent: ReadonlyMap<DeviceType, string> = new Map<DeviceType, string>(),
+  ) {
     this.#group = group;
+    this.#absent = absent;
     this.all = pipelines;
     this.#cpu = pipelines.find(({ device }) => device.type === "cpu");
   }
@@ -47,13 +54,19 @@ export class Pipelines {
       const hasTensors = inputs.length > 0 || outputs.length > 0;
       return hasTensors ? this.#cpu : this.default;
     }
-    if (inputs.length === 0 && outputs.length === 0) return this.default;
+    if (inputs.length === 0 && outputs.length === 0 && device === this.defaultDevice) return this.default;
     const found = this.#find(device);
     if (found !== undefined) return found;
     throw new InvalidArgumentError(
-      `${op}: group "${this.#group}" has no backend for ${this.#nameOf(device)} tensors (it has ${this.#names()})`,
+      `${op}: group "${this.#group}" has no backend for ${this.#nameOf(device)} tensors (it has ${this.#names()})${this.#whyNot(device)}`,
       { op, group: this.#group },
     );
+  }
+
+  /** Why the group has no backend for a type of device. */
+  #whyNot({ type }: Device): string {
+    const reason = this.#absent.get(type);
+    return reason === undefined || this.all.some(({ device }) => device.type === type) ? "" : `: ${reason}`;
   }
 
   /** @throws InvalidArgumentError if there is none. */
@@ -73,7 +86,9 @@ export class Pipelines {
   }
 
   #find({ type, index }: Device): Pipeline | undefined {
-    return this.all.find(({ device }) => device.type === type && device.index === index);
+    return this.all.find(
+      ({ device }) => device.type === type && (device.index === index || device.index === ANY_INDEX),
+    );
   }
 
   /** With its index if the group has another device of its type. */
@@ -82,6 +97,8 @@ export class Pipelines {
   }
 
   #names(): string {
-    return this.all.map(({ device: { type, index } }) => (type === "cpu" ? type : `${type}:${index}`)).join(", ");
+    return this.all
+      .map(({ device: { type, index } }) => (type === "cpu" || index === ANY_INDEX ? type : `${type}:${index}`))
+      .join(", ");
   }
 }

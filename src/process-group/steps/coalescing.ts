@@ -151,7 +151,7 @@ function mergedCall(run: readonly Entry[]): OpCall {
   const [first] = calls;
   if (first === undefined) throw new RangeError("an empty run");
   const { coalesced } = opTable[first.op];
-  if (calls.length === 1 || coalesced === undefined) return first;
+  if (calls.length === 1 || coalesced === undefined) return isMessage(opTypeOf(first)) ? batched(first) : first;
   const timeoutMs = Math.max(...calls.map((call) => call.timeoutMs));
   const inputs = calls.flatMap((call) => call.inputs);
   const outputs = calls.flatMap((call) => call.outputs);
@@ -161,3 +161,5 @@ function mergedCall(run: readonly Entry[]): OpCall {
     callSite: first.callSite,
   });
 }
+
+const batched = (call: OpCall): OpCall => ({ ...call, batched: true });

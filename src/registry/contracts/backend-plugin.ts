@@ -21,7 +21,7 @@ export interface BackendContext<Options extends object = object> {
   readonly groupName: string;
   /** What the group is for, as given when it was created. */
   readonly groupDescription: string;
-  /** Device of the tensors of all calls. */
+  /** Device of the tensors of all calls; with index {@link ANY_INDEX}, any of its type: see `anyDevice`. */
   readonly device: Device;
   /** Time-out of connecting, and of ops without their own, in milliseconds. */
   readonly timeoutMs: number;
@@ -86,6 +86,12 @@ export interface BackendPlugin<Options extends object = object> {
   readonly module?: string;
   /** Types of device whose tensors it accepts. */
   readonly devices: readonly DeviceType[];
+  /**
+   * Whether a backend takes tensors of every device of a type, if the group is not bound to one by `deviceId`. Then the
+   * index of `BackendContext.device` is {@link ANY_INDEX}, also in calls without tensors. Default is `false`: that group
+   * is on the first device.
+   */
+  readonly anyDevice?: boolean;
   /** How ranks find each other: in the group's store, or by the native library itself (MPI). */
   readonly bootstrap: "store" | "self";
   /** What its backends can do at most; an instance may claim less. */

@@ -36,7 +36,7 @@ export const rooms: readonly Room[] = [
   room("native", ...upToWork, "files"),
   room("registry", ...upToWork, "files", "recorder", contract),
   room("backends/native", ...upToWork, "files", "native", "registry", contract),
-  room("backends/*", ...upToWork, "native", "registry", "backends/native", contract),
+  room("backends/*", ...upToWork, "files", "native", "registry", "backends/native", contract),
   room("middleware", ...upToWork, "registry", contract),
   room("process-group", ...upToWork, "recorder", "status", "registry", contract),
   room(

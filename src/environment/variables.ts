@@ -218,6 +218,38 @@ export const environmentVariables = {
     default: "False",
     description: "The same under an older name; on all backends.",
   },
+  TORCH_NCCL_HIGH_PRIORITY: {
+    type: "flag",
+    default: "False",
+    description:
+      "Whether the nccl backend runs its ops in streams of high priority, as options.isHighPriorityStream does.",
+  },
+  TORCH_NCCL_USE_COMM_NONBLOCKING: {
+    type: "flag",
+    default: "True",
+    description:
+      "Whether NCCL's calls return at once, without which a communicator that hangs cannot be aborted; options.config.blocking has priority.",
+  },
+  TORCH_NCCL_NONBLOCKING_TIMEOUT: {
+    type: "integer",
+    default: "1800",
+    description: "How long a call of NCCL may stay in progress, in seconds.",
+  },
+  C10D_NCCL_LIBRARY: {
+    type: "path",
+    default: "the system's, then that of Python's package nvidia-nccl",
+    description: "Path of libnccl.so.2.",
+  },
+  VIRTUAL_ENV: {
+    type: "path",
+    default: "none",
+    description: "Active environment of Python, whose package nvidia-nccl has an NCCL.",
+  },
+  CONDA_PREFIX: {
+    type: "path",
+    default: "none",
+    description: "Active environment of Conda, which may have an NCCL.",
+  },
   GLOO_SOCKET_IFNAME: {
     type: "text",
     default: "the interface that reaches the store",
@@ -246,7 +278,7 @@ export const environmentVariables = {
   },
   C10D_BACKEND: {
     type: "text",
-    default: "gloo",
+    default: "cpu:gloo,cuda:nccl where NCCL and a CUDA device can be used, else gloo",
     description: "Backend of initProcessGroup if the call names none.",
   },
   C10D_BACKENDS: {

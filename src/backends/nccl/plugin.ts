@@ -1,0 +1,94 @@
+import { BackendUnavailableError, InvalidArgumentError } from "../../errors/index.ts";
+import { loadShim } from "../../native/index.ts";
+import { type BackendContext, type BackendPlugin, BackendType } from "../../registry/index.ts";
+import { probe as probeCuda } from "../../tensor/cuda/index.ts";
+import { NativeBackend } from "../native/native-backend.ts";
+import { capabilities, capabilitiesOf } from "./capabilities.ts";
+import { type ConnectCommunicator, LazyBackend } from "./lazy-backend.ts";
+import { loadNccl } from "./nccl-library.ts";
+import type { NcclOptions } from "./options.ts";
+import { PairStore } from "./pair-store.ts";
+import { NO_DEVICE, probeNccl, SHIM_REMEDY } from "./probe-nccl.ts";
+import { settingsOf } from "./settings.ts";
+
+const NAME = "nccl";
+/** The key under which PyTorch's rank 0 publishes the unique id of its first communicator. */
+const FIRST_KEY = "0";
+
+/** NCCL: collectives of CUDA tensors over NVLink, PCIe and the network, with the machine's own libnccl. */
+const plugin: BackendPlugin<NcclOptions> = {
+  name: NAME,
+  type: BackendType.NCCL,
+  sdk: 2,
+  module: import.meta.url,
+  devices: ["cuda"],
+  anyDevice: true,
+  bootstrap: "store",
+  capabilities,
+
+  probe: async () => probeNccl(),
+
+  async options() {
+    return (await import("./options-schema.ts")).schema;
+  },
+
+  async create(context) {
+    const isBound = context.device.index >= 0;
+    const isEager = requireEager(context, isBound);
+    const deviceCount = requireDevice(context);
+    const { version } = loadNccl(context.options.library);
+    const shim = loadShim({ name: NAME, remedy: SHIM_REMEDY });
+    const settings = settingsOf(context, version);
+    const own = capabilitiesOf(version);
+    if (isEager) return NativeBackend.connect(shim, context, { ...settings, "id-key": FIRST_KEY }, own);
+    const connect: ConnectCommunicator = ({ device, idKey, pair, timeoutMs, signal }) => {
+      const all = { ...context, device, timeoutMs };
+      const place = pair === undefined ? all : { ...all, ...amongTwo(context, pair.low, pair.high, idKey) };
+      return NativeBackend.connect(shim, place, { ...settings, "id-key": idKey }, own, signal);
+    };
+    return new LazyBackend(context, { name: NAME, capabilities: own, connect, deviceCount });
+  },
+};
+
+/** Whether the communicator is to be made now. */
+function requireEager({ options, device, groupName: group }: BackendContext<NcclOptions>, isBound: boolean): boolean {
+  const { eager = isBound } = options;
+  if (!eager || isBound) return eager;
+  throw new InvalidArgumentError(
+    `nccl: options.eager needs a device: pass deviceId to initProcessGroup(), such as "${device.type}:0"`,
+    { argument: "eager", backend: NAME, group },
+  );
+}
+
+/** Number of devices of this process, among which is that of the group. */
+function requireDevice({ device, groupName: group }: BackendContext): number {
+  const { available, devices, reason, code, remedy } = probeCuda();
+  const count = devices.length;
+  if (!available) {
+    const text = `${NO_DEVICE} ${reason}${remedy === undefined ? "" : `\n${remedy}`}`;
+    throw new BackendUnavailableError(text, { backend: NAME, group, ...(code !== undefined && { code }) });
+  }
+  if (device.index < count) return count;
+  throw new InvalidArgumentError(
+    `nccl: deviceId is cuda:${device.index}, but this process has ${count} CUDA ${count === 1 ? "device" : "devices"}`,
+    { argument: "deviceId", backend: NAME, group },
+  );
+}
+
+/** What is different in the communicator of two ranks. */
+function amongTwo(
+  { rank, globalRanks, store }: BackendContext,
+  low: number,
+  high: number,
+  idKey: string,
+): Pick<BackendContext, "rank" | "size" | "globalRanks" | "store"> {
+  const ranks = [low, high];
+  return {
+    rank: ranks.indexOf(rank),
+    size: ranks.length,
+    globalRanks: ranks.map((each) => globalRanks[each] ?? -1),
+    store: new PairStore(store, idKey),
+  };
+}
+
+export default plugin;

@@ -1,0 +1,61 @@
+import { DistError, messageOf } from "../../errors/index.ts";
+import { loadShim, type Shim } from "../../native/index.ts";
+import type { Availability } from "../../registry/index.ts";
+import { type CudaProbe, probe as probeCuda } from "../../tensor/cuda/index.ts";
+import { loadNccl, NCCL_REMEDY, type NcclLibrary } from "./nccl-library.ts";
+import { versionText } from "./nccl-version.ts";
+
+export const SHIM_REMEDY =
+  "Build the shim: bun c10d build, or in a clone ./bootstrap build (it needs g++, cmake and ninja-build, neither CUDA nor NCCL).";
+/** c10d's text. */
+export const NO_DEVICE = "ProcessGroupNCCL is only supported with GPUs, no GPUs found!";
+const DEVICE_REMEDY = "nvidia-smi shows which devices there are; CUDA_VISIBLE_DEVICES can hide them.";
+
+/** What {@link probeNccl} looks at. */
+export interface NcclParts {
+  cuda(): CudaProbe;
+  library(): NcclLibrary;
+  shim(): Shim;
+}
+
+const ownParts: NcclParts = {
+  cuda: probeCuda,
+  library: () => loadNccl(),
+  shim: () => loadShim({ name: "nccl", remedy: "" }),
+};
+
+/** Whether the backend can run here: the driver and its devices, then NCCL, then the shim. */
+export function probeNccl(parts: NcclParts = ownParts): Availability {
+  const cuda = parts.cuda();
+  if (!cuda.available) {
+    const { reason = "", remedy = DEVICE_REMEDY } = cuda;
+    return { available: false, reason: `${NO_DEVICE} ${reason}`, remedy };
+  }
+  let library: NcclLibrary;
+  try {
+    library = parts.library();
+  } catch (error) {
+    return { available: false, reason: reasonOf(error), remedy: NCCL_REMEDY };
+  }
+  try {
+    const { path, abi } = parts.shim();
+    return { available: true, version: nameOf(library), library: { path, abi }, detail: detailOf(cuda, library) };
+  } catch (error) {
+    return { available: false, reason: reasonOf(error), remedy: SHIM_REMEDY };
+  }
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof DistError)) throw error;
+  return messageOf(error);
+}
+
+function nameOf({ version, emulator }: NcclLibrary): string {
+  return emulator === undefined ? `NCCL ${versionText(version)}` : `${emulator}, as NCCL ${versionText(version)}`;
+}
+
+function detailOf({ driverVersion, devices }: CudaProbe, { path, emulator }: NcclLibrary): string {
+  const counts = [...Map.groupBy(devices, ({ name }) => name)].map(([name, { length }]) => `${length} × ${name}`);
+  const what = emulator === undefined ? "" : " (an emulator, for tests: no GPU)";
+  return `${path}${what}, CUDA ${driverVersion}, ${counts.join(", ")}`;
+}

@@ -1,7 +1,7 @@
 import { type OpCall, opTypeOf } from "../../collectives/op-call.ts";
 import { opTable } from "../../collectives/op-table.ts";
 import { OpType } from "../../collectives/op-type.ts";
-import { DistError, InvalidArgumentError, UnsupportedOperationError } from "../../errors/index.ts";
+import { DistBackendError, DistError, InvalidArgumentError, UnsupportedOperationError } from "../../errors/index.ts";
 import { Backend, type BackendContext, type Capabilities } from "../../registry/index.ts";
 import type { Device } from "../../tensor/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
@@ -56,6 +56,8 @@ export class LazyBackend extends Backend {
   #isTimed = false;
   #isClosed = false;
   #failure: string | undefined;
+  /** The communicator that failed first. */
+  #failed: Communicator | undefined;
 
   constructor(context: Context, init: LazyBackendInit) {
     super(context.rank, context.size);
@@ -82,6 +84,7 @@ export class LazyBackend extends Backend {
   override submit(calls: readonly OpCall[]): readonly Work<void>[] {
     const [first] = calls;
     if (first === undefined) return [];
+    if (this.state !== "OPEN") return this.refuse(calls) ?? this.#ended(calls);
     try {
       if (calls.length > 1) return this.#submitBatch(calls);
       if (first.op === "refused") return this.#takeTurn(first);
@@ -194,15 +197,34 @@ export class LazyBackend extends Backend {
   #onFailed(failed: Communicator, reason: string): void {
     if (this.#isClosed || this.#failure !== undefined) return;
     this.#failure = reason;
+    this.#failed = failed;
     for (const each of this.#all) if (each !== failed) each.abort(reason);
     this.announceFailure(reason);
   }
 
   override refuse(calls: readonly OpCall[]): readonly Work<void>[] | undefined {
     if (this.#isClosed) return undefined;
-    // The one that failed first can say which ranks are at fault.
-    const failed = this.#all.find(({ backend }) => backend?.state === "FAILED");
-    return failed?.backend?.refuse(calls);
+    // It can say which ranks are at fault.
+    return this.#failed?.backend?.refuse(calls);
+  }
+
+  #ended(calls: readonly OpCall[]): readonly Work<void>[] {
+    const { groupName: group, rank } = this.#context;
+    const [text, code] =
+      this.#failure === undefined
+        ? ["is closed", "GROUP_CLOSED"]
+        : [`has failed before (${this.#failure})`, "GROUP_FAILED"];
+    return calls.map((call) => {
+      const op = opTable[call.op].api;
+      const error = new DistBackendError(`${op}: group "${group}" ${text}`, {
+        code,
+        backend: this.name,
+        group,
+        rank,
+        op,
+      });
+      return Work.rejected(error, { opType: opTypeOf(call) });
+    });
   }
 
   override enableTiming(): void {

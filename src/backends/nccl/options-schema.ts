@@ -30,5 +30,5 @@ const struct = Schema.Struct({
 
 /** Checks {@link NcclOptions}. */
 export const schema: StandardSchema<NcclOptions> = Schema.toStandardJSONSchemaV1(
-  Schema.toStandardSchemaV1(struct, { parseOptions: { errors: "all" } }),
+  Schema.toStandardSchemaV1(struct, { parseOptions: { errors: "all", onExcessProperty: "error" } }),
 );

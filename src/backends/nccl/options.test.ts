@@ -62,13 +62,16 @@ describe("the options of nccl", () => {
     expect(settings({}, 22600)).toEqual({});
   });
 
-  test.each(Object.entries(configFields))("%s is refused by a library that does not have it", (name, { since, kind }) => {
-    const config = { [name]: kind === "flag" ? true : kind === "text" ? "text" : 1 };
-    expect(() => settings({ config }, since)).not.toThrow();
-    const text = `options.config.${name} needs NCCL ${versionText(since)} or later, this is ${versionText(since - 1)}`;
-    expect(() => settings({ config }, since - 1)).toThrow(text);
-    expect(() => settings({ config }, since - 1)).toThrow(InvalidArgumentError);
-  });
+  test.each(Object.entries(configFields))(
+    "%s is refused by a library that does not have it",
+    (name, { since, kind }) => {
+      const config = { [name]: kind === "flag" ? true : kind === "text" ? "text" : 1 };
+      expect(() => settings({ config }, since)).not.toThrow();
+      const text = `options.config.${name} needs NCCL ${versionText(since)} or later, this is ${versionText(since - 1)}`;
+      expect(() => settings({ config }, since - 1)).toThrow(text);
+      expect(() => settings({ config }, since - 1)).toThrow(InvalidArgumentError);
+    },
+  );
 
   test("variables have effect where no option is given", () => {
     const blocking = { TORCH_NCCL_USE_COMM_NONBLOCKING: "0" };
@@ -103,5 +106,11 @@ describe("the options of nccl", () => {
 });
 
 test("versions are shown as NCCL's releases are named", () => {
-  expect([21800, 22304, 23007, 2804, 20912].map(versionText)).toEqual(["2.18.0", "2.23.4", "2.30.7", "2.8.4", "2.9.12"]);
+  expect([21800, 22304, 23007, 2804, 20912].map(versionText)).toEqual([
+    "2.18.0",
+    "2.23.4",
+    "2.30.7",
+    "2.8.4",
+    "2.9.12",
+  ]);
 });

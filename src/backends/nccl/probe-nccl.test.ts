@@ -35,9 +35,9 @@ describe("what `c10d info` says of nccl", () => {
   });
 
   test("an emulator is named", () => {
-    const library = () => ({ path: "/opt/libnccl.so.2", version: 22203, emulator: "NCCL emulator" });
+    const library = () => ({ path: "/opt/libnccl.so.2", version: 22203, emulator: "NCCL emulator 2.22.3" });
     expect(probeNccl({ ...parts, library })).toMatchObject({
-      version: "NCCL emulator, as NCCL 2.22.3",
+      version: "NCCL emulator 2.22.3",
       detail: "/opt/libnccl.so.2 (an emulator, for tests: no GPU), CUDA 13.0, 2 × NVIDIA H200",
     });
   });

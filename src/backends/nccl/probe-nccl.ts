@@ -51,7 +51,7 @@ function reasonOf(error: unknown): string {
 }
 
 function nameOf({ version, emulator }: NcclLibrary): string {
-  return emulator === undefined ? `NCCL ${versionText(version)}` : `${emulator}, as NCCL ${versionText(version)}`;
+  return emulator ?? `NCCL ${versionText(version)}`;
 }
 
 function detailOf({ driverVersion, devices }: CudaProbe, { path, emulator }: NcclLibrary): string {

@@ -3,7 +3,7 @@ import { opTable } from "../../collectives/op-table.ts";
 import { OpType } from "../../collectives/op-type.ts";
 import { DistBackendError, DistError, InvalidArgumentError, UnsupportedOperationError } from "../../errors/index.ts";
 import { Backend, type BackendContext, type Capabilities } from "../../registry/index.ts";
-import type { Device } from "../../tensor/index.ts";
+import { currentStreamOf, type Device } from "../../tensor/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
 import { Communicator } from "./communicator.ts";
 import { inGroup, type Pair, pairKey } from "./pair-work.ts";
@@ -91,17 +91,17 @@ export class LazyBackend extends Backend {
       const isSingle = opTable[first.op].kind === "message" && !first.batched;
       if (isSingle) return this.#ofPeer(first).submit(calls);
       const device = this.#deviceOf(first);
-      return this.#ofDevice(device, calls).submit(device === first.device ? calls : [{ ...first, device }]);
+      return this.#ofDevice(device, calls).submit(device === first.device ? calls : [placed(first, device)]);
     } catch (error) {
       return calls.map((call) => Work.rejected(error, { opType: opTypeOf(call) }));
     }
   }
 
   #submitBatch(calls: readonly OpCall[]): readonly Work<void>[] {
-    const placed = calls.filter(({ device }) => device.index >= 0);
-    const device = placed[0]?.device ?? this.#guessedDevice();
-    const other = placed.find((call) => call.device.index !== device.index)?.device;
-    const here = placed.length === calls.length ? calls : calls.map((call) => ({ ...call, device }));
+    const own = calls.filter(({ device }) => device.index >= 0);
+    const device = own[0]?.device ?? this.#guessedDevice();
+    const other = own.find((call) => call.device.index !== device.index)?.device;
+    const here = own.length === calls.length ? calls : calls.map((call) => placed(call, device));
     if (other === undefined) return this.#ofDevice(device, calls).submit(here);
     throw new InvalidArgumentError(
       `Tensors must be on the same device: a batch has some on cuda:${device.index} and on cuda:${other.index}`,
@@ -248,4 +248,9 @@ export class LazyBackend extends Backend {
     this.#isClosed = true;
     await Promise.all(this.#all.map((each) => each.close()));
   }
+}
+
+/** A call on a device, which it need not have. */
+function placed(call: OpCall, device: Device): OpCall {
+  return call.device.index === device.index ? call : { ...call, device, stream: call.stream ?? currentStreamOf(device) };
 }

@@ -481,6 +481,11 @@ export class NativeGroup {
     if (!this.#closed) this.#symbols.c10d_abort(this.#handle, Status.NETWORK, encoder.encode(`${reason}\0`));
   }
 
+  /** Fails the group because another rank has, which the library does not notice. */
+  failBy(reason: string): void {
+    this.#giveUp(reason);
+  }
+
   /** Aborts connecting because this rank no longer wants the group. */
   #cancel(reason: string): void {
     if (!this.#closed) this.#symbols.c10d_abort(this.#handle, Status.ABORTED, encoder.encode(`${reason}\0`));

@@ -27,6 +27,7 @@ import {
 } from "../../tensor/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
 import { watchCreation } from "./creation-watch.ts";
+import { FailureWatch } from "./failure-watch.ts";
 import { narrowedCapabilities } from "./narrowed-capabilities.ts";
 import { NativeFailures } from "./native-failures.ts";
 import { StagedTensor, StagedTensors } from "./staged-tensors.ts";
@@ -41,6 +42,14 @@ const CREATION_STORE_MS = 5_000;
 const ABORT_LIMIT_MS = 900;
 const CLOSE_LIMIT_MS = 1_000;
 
+/** How a {@link NativeBackend} is connected. */
+export interface ConnectTerms {
+  /** Cancels it; its reason says why. */
+  readonly signal?: AbortSignal | undefined;
+  /** Whether the library does not notice that another rank has aborted: the ranks then ask the store. */
+  readonly isSilent?: boolean;
+}
+
 /** Reused by every submission of this thread; nothing yields in between. */
 const records = new OpRecords();
 
@@ -52,16 +61,16 @@ export class NativeBackend extends Backend {
   /**
    * Connects a backend through `shim`. `options` are passed to the shim unchanged.
    * @param capabilities What this group can do.
-   * @param signal Cancels the creation; its reason says why.
+   * @param terms How it differs from most.
    */
   static async connect(
     shim: Shim,
     context: BackendContext,
     options: Readonly<Record<string, string>>,
     capabilities: Capabilities,
-    signal?: AbortSignal,
+    { signal, isSilent = false }: ConnectTerms = {},
   ): Promise<NativeBackend> {
-    const backend = new NativeBackend(shim.name, context, capabilities);
+    const backend = new NativeBackend(shim.name, context, capabilities, isSilent);
     backend.#group = await NativeGroup.create(
       shim,
       {
@@ -84,12 +93,19 @@ export class NativeBackend extends Backend {
   readonly #host: NativeGroupHost;
   #group: NativeGroup | undefined;
   #storeError: unknown;
+  readonly #watch: FailureWatch | undefined;
   #isTimed = false;
   #collectives = 0;
   #messages = 0;
 
-  private constructor(name: string, context: BackendContext, capabilities: Capabilities) {
+  private constructor(name: string, context: BackendContext, capabilities: Capabilities, isSilent: boolean) {
     super(context.rank, context.size);
+    if (isSilent)
+      this.#watch = new FailureWatch(
+        context,
+        () => this.inFlight,
+        (reason) => this.#group?.failBy(reason),
+      );
     this.name = name;
     this.#capabilities = capabilities;
     const failures = new NativeFailures(name, context, () => this.#collectives);
@@ -111,7 +127,11 @@ export class NativeBackend extends Backend {
         return this.#creationError(await failures.ofCreation(failure, limits));
       },
       watchCreation: (giveUp) => watchCreation(context, giveUp),
-      failed: (reason) => this.announceFailure(reason),
+      failed: (reason) => {
+        // Without an op in flight, no error tells the other ranks.
+        if (isSilent) void failures.report(reason);
+        this.announceFailure(reason);
+      },
     };
   }
 
@@ -265,6 +285,7 @@ export class NativeBackend extends Backend {
       holds,
     });
     group.track(work);
+    this.#watch?.begin();
     if (detachGuard !== undefined) work.whenEnded(detachGuard.guard(tensorsOf(call), work.title));
     return work;
   }
@@ -308,6 +329,7 @@ export class NativeBackend extends Backend {
 
   override async close(): Promise<void> {
     const group = this.#group;
+    this.#watch?.[Symbol.dispose]();
     if (group === undefined || group.state === "CLOSED") return;
     const began = performance.now();
     if (group.inFlight > 0) {

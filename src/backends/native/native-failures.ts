@@ -63,6 +63,14 @@ export class NativeFailures {
     return this.#opError(failure, work, isFatal(failure) ? await this.#consult(failure, work) : undefined);
   }
 
+  /** Notifies the other ranks of a failure that no op reports. Never rejects. */
+  async report(text: string): Promise<void> {
+    const { rank, size, store } = this.#context;
+    if (this.#verdict !== undefined || size === 1) return;
+    const called = this.#called();
+    await reportFailure(store, { rank, op: "abort", seq: called, called, kind: "aborted", text, peer: -1, ranks: [] });
+  }
+
   /**
    * The error of a group that could not be made; the other ranks are notified of it. If this rank only waited for
    * others, the ranks agree on which are missing. Never rejects.

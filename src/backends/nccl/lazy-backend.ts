@@ -252,5 +252,7 @@ export class LazyBackend extends Backend {
 
 /** A call on a device, which it need not have. */
 function placed(call: OpCall, device: Device): OpCall {
-  return call.device.index === device.index ? call : { ...call, device, stream: call.stream ?? currentStreamOf(device) };
+  return call.device.index === device.index
+    ? call
+    : { ...call, device, stream: call.stream ?? currentStreamOf(device) };
 }

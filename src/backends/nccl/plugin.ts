@@ -12,6 +12,8 @@ import { NO_DEVICE, probeNccl, SHIM_REMEDY } from "./probe-nccl.ts";
 import { settingsOf } from "./settings.ts";
 
 const NAME = "nccl";
+/** NCCL's ranks do not notice that another one has aborted. */
+const isSilent = true;
 /** The key under which PyTorch's rank 0 publishes the unique id of its first communicator. */
 const FIRST_KEY = "0";
 
@@ -40,11 +42,11 @@ const plugin: BackendPlugin<NcclOptions> = {
     const shim = loadShim({ name: NAME, remedy: SHIM_REMEDY });
     const settings = settingsOf(context, version);
     const own = capabilitiesOf(version);
-    if (isEager) return NativeBackend.connect(shim, context, { ...settings, "id-key": FIRST_KEY }, own);
+    if (isEager) return NativeBackend.connect(shim, context, { ...settings, "id-key": FIRST_KEY }, own, { isSilent });
     const connect: ConnectCommunicator = ({ device, idKey, pair, timeoutMs, signal }) => {
       const all = { ...context, device, timeoutMs };
       const place = pair === undefined ? all : { ...all, ...amongTwo(context, pair.low, pair.high, idKey) };
-      return NativeBackend.connect(shim, place, { ...settings, "id-key": idKey }, own, signal);
+      return NativeBackend.connect(shim, place, { ...settings, "id-key": idKey }, own, { signal, isSilent });
     };
     return new LazyBackend(context, { name: NAME, capabilities: own, connect, deviceCount });
   },

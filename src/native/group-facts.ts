@@ -19,6 +19,8 @@ export interface NativeCapabilities {
   readonly reduceOps: bigint;
   /** Whether `send` and `recv` are ordered with the collectives. */
   readonly messagesInOrder: boolean;
+  /** Whether groups can be split from it. */
+  readonly canSplit: boolean;
 }
 
 /** What a group can do, as far as its shim reports it. */
@@ -30,6 +32,7 @@ export function capabilitiesOf(symbols: ShimSymbols, handle: Pointer): NativeCap
     ops: at(CapabilitiesLayout.ops),
     dtypes: at(CapabilitiesLayout.dtypes),
     reduceOps: at(CapabilitiesLayout.reduceOps),
+    canSplit: (at(CapabilitiesLayout.flags) & BigInt(CapabilityFlag.SPLIT)) !== 0n,
     messagesInOrder: (at(CapabilitiesLayout.flags) & BigInt(CapabilityFlag.OVERTAKE_COLLECTIVES)) === 0n,
   };
 }

@@ -16,15 +16,18 @@ export interface NativeGroupConfig {
   /** Time-out of connecting, in milliseconds; Infinity for none. */
   readonly timeoutMs: number;
   readonly options: Readonly<Record<string, string>>;
+  /** The color of this rank, if the group is split from another one; negative if the rank is to be in none. */
+  readonly color?: number | undefined;
   /** Cancels the creation of the group; its reason says why. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
  * A new native group, which connects on a thread of its own.
+ * @param parent The open group that it is split from, if any.
  * @throws DistBackendError if the shim refuses it.
  */
-export function createGroupHandle(shim: Shim, config: NativeGroupConfig): Pointer {
+export function createGroupHandle(shim: Shim, config: NativeGroupConfig, parent?: Pointer): Pointer {
   const bytes = new ArrayBuffer(ConfigLayout.SIZE);
   const view = new DataView(bytes);
   const options = encoder.encode(
@@ -38,10 +41,12 @@ export function createGroupHandle(shim: Shim, config: NativeGroupConfig): Pointe
   view.setInt32(ConfigLayout.worldSize, config.worldSize, true);
   view.setUint32(ConfigLayout.deviceType, deviceTypeCodes[config.device.type], true);
   view.setInt32(ConfigLayout.deviceIndex, config.device.index, true);
+  view.setInt32(ConfigLayout.color, config.color ?? 0, true);
   view.setFloat64(ConfigLayout.timeoutMs, config.timeoutMs, true);
   view.setBigUint64(ConfigLayout.options, BigInt(options.length === 0 ? 0 : ptr(options)), true);
   view.setBigUint64(ConfigLayout.optionsBytes, BigInt(options.length), true);
-  const handle = shim.symbols.c10d_create(bytes);
+  const { symbols } = shim;
+  const handle = parent === undefined ? symbols.c10d_create(bytes) : symbols.c10d_split(parent, bytes);
   if (handle === null) {
     const failure = readFailure((record) => shim.symbols.c10d_last_failure(record), config.worldSize) ?? NO_REASON;
     const shortage = shortageOfErrno(failure.systemError, descriptorsFor(config.worldSize));

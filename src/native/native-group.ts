@@ -76,10 +76,18 @@ const unkicked = new Set<NativeGroup>();
  * first. Ops in flight keep the process alive; an idle group does not.
  */
 export class NativeGroup {
-  /** Creates a group; resolves when all ranks are connected. */
-  static async create(shim: Shim, config: NativeGroupConfig, host: NativeGroupHost): Promise<NativeGroup> {
+  /**
+   * Creates a group; resolves when all ranks are connected.
+   * @param parent The open group, without ops in flight, that it is split from. All ranks of that take part.
+   */
+  static async create(
+    shim: Shim,
+    config: NativeGroupConfig,
+    host: NativeGroupHost,
+    parent?: NativeGroup,
+  ): Promise<NativeGroup> {
     NativeGroup.#freeEnded();
-    const handle = createGroupHandle(shim, config);
+    const handle = createGroupHandle(shim, config, parent === undefined ? undefined : parent.#handle);
     const group = new NativeGroup(shim, handle, host, config.worldSize);
     if (shim.workerHazard !== undefined) group.#endWithWorker(shim.workerHazard);
     const { signal } = config;

@@ -48,7 +48,15 @@ export interface ConnectTerms {
   readonly signal?: AbortSignal | undefined;
   /** Whether the library does not notice that another rank has aborted: the ranks then ask the store. */
   readonly isSilent?: boolean;
+  /** The backend that it is split from, with the color of this rank. */
+  readonly splitFrom?: { readonly parent: NativeBackend; readonly color: number };
 }
+
+/** Connects the backend of a group that is split from another one. */
+export type ConnectSplit = (
+  context: BackendContext,
+  splitFrom: NonNullable<ConnectTerms["splitFrom"]>,
+) => Promise<NativeBackend>;
 
 /** Reused by every submission of this thread; nothing yields in between. */
 const records = new OpRecords();
@@ -68,7 +76,7 @@ export class NativeBackend extends Backend {
     context: BackendContext,
     options: Readonly<Record<string, string>>,
     capabilities: Capabilities,
-    { signal, isSilent = false }: ConnectTerms = {},
+    { signal, isSilent = false, splitFrom }: ConnectTerms = {},
   ): Promise<NativeBackend> {
     const backend = new NativeBackend(shim.name, context, capabilities, isSilent);
     backend.#group = await NativeGroup.create(
@@ -80,8 +88,10 @@ export class NativeBackend extends Backend {
         timeoutMs: context.timeoutMs,
         options,
         signal,
+        color: splitFrom?.color,
       },
       backend.#host,
+      splitFrom === undefined ? undefined : splitFrom.parent.#group,
     );
     backend.#capabilities = narrowedCapabilities(capabilities, backend.#group.capabilities());
     return backend;
@@ -94,6 +104,9 @@ export class NativeBackend extends Backend {
   #group: NativeGroup | undefined;
   #storeError: unknown;
   readonly #watch: FailureWatch | undefined;
+  /** Settles when what is split from this group has been made: one at a time. */
+  #splits: Promise<unknown> = Promise.resolve();
+  override split?: NonNullable<Backend["split"]>;
   #isTimed = false;
   #collectives = 0;
   #messages = 0;
@@ -166,6 +179,20 @@ export class NativeBackend extends Backend {
 
   override enableTiming(): void {
     this.#isTimed = true;
+  }
+
+  /** Lets groups be split from this one, if its library can do that: offers {@link Backend.split}. */
+  offerSplit(connect: ConnectSplit): void {
+    if (this.#group?.capabilities().canSplit !== true) return;
+    this.split = (context, color) => {
+      const made = this.#splits.then(async () => {
+        // Native code splits an idle group.
+        while (this.inFlight > 0) await this.drained();
+        return connect(context, { parent: this, color });
+      });
+      this.#splits = made.catch(() => {});
+      return made;
+    };
   }
 
   /** Counters of the native engine. */

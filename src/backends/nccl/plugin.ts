@@ -2,7 +2,7 @@ import { BackendUnavailableError, InvalidArgumentError } from "../../errors/inde
 import { loadShim } from "../../native/index.ts";
 import { type BackendContext, type BackendPlugin, BackendType } from "../../registry/index.ts";
 import { probe as probeCuda } from "../../tensor/cuda/index.ts";
-import { NativeBackend } from "../native/native-backend.ts";
+import { type ConnectSplit, NativeBackend } from "../native/native-backend.ts";
 import { capabilities, capabilitiesOf } from "./capabilities.ts";
 import { type ConnectCommunicator, LazyBackend } from "./lazy-backend.ts";
 import { loadNccl } from "./nccl-library.ts";
@@ -42,7 +42,14 @@ const plugin: BackendPlugin<NcclOptions> = {
     const shim = loadShim({ name: NAME, remedy: SHIM_REMEDY });
     const settings = settingsOf(context, version);
     const own = capabilitiesOf(version);
-    if (isEager) return NativeBackend.connect(shim, context, { ...settings, "id-key": FIRST_KEY }, own, { isSilent });
+    if (isEager) {
+      const backend = await NativeBackend.connect(shim, context, { ...settings, "id-key": FIRST_KEY }, own, {
+        isSilent,
+      });
+      return splittable(backend, (of, splitFrom) =>
+        NativeBackend.connect(shim, of, settingsOf(of, version), own, { isSilent, splitFrom }),
+      );
+    }
     const connect: ConnectCommunicator = ({ device, idKey, pair, timeoutMs, signal }) => {
       const all = { ...context, device, timeoutMs };
       const place = pair === undefined ? all : { ...all, ...amongTwo(context, pair.low, pair.high, idKey) };
@@ -51,6 +58,12 @@ const plugin: BackendPlugin<NcclOptions> = {
     return new LazyBackend(context, { name: NAME, capabilities: own, connect, deviceCount });
   },
 };
+
+/** Lets groups be split from a backend, and from those in turn. */
+function splittable(backend: NativeBackend, connect: ConnectSplit): NativeBackend {
+  backend.offerSplit(async (context, splitFrom) => splittable(await connect(context, splitFrom), connect));
+  return backend;
+}
 
 /** Whether the communicator is to be made now. */
 function requireEager({ options, device, groupName: group }: BackendContext<NcclOptions>, isBound: boolean): boolean {

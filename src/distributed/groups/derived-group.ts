@@ -15,7 +15,7 @@ import { LimitedStore } from "../../store/limited-store.ts";
 import type { Store } from "../../store/store.ts";
 import type { World } from "../dist-context.ts";
 import { AgreedMembers, type MembersPlan } from "./agreed-members.ts";
-import { type GroupPlan, makeGroup, optionsOfGroup } from "./make-group.ts";
+import { type GroupPlan, makeGroup, optionsOfGroup, takePartInSplit } from "./make-group.ts";
 
 /** What a group of some ranks of another group is made with. */
 export type DerivedPlan = Omit<
@@ -30,19 +30,9 @@ export type DerivedPlan = Omit<
  * @throws DistBackendError (`DESYNC`) if another rank makes it with other ranks.
  */
 export async function makeDerivedGroup(world: World, { members, ...plan }: DerivedPlan): Promise<ProcessGroup> {
-  const store = storeOf(world);
   const abandoned = new AbortController();
   const connecting = makeGroup({
-    ...plan,
-    absent: world.absent,
-    store: LimitedStore.of(store).until(abandoned.signal),
-    logger: loggerOf(world.container),
-    clock: clockOf(world.container),
-    registry: registryOf(world.container),
-    middleware: middlewareOf(world.container),
-    recorder: recorderOf(world.container),
-    world: world.id,
-    status: world.status,
+    ...wholePlan(world, plan, LimitedStore.of(storeOf(world)).until(abandoned.signal)),
     onClose: () => {
       world.groups.delete(plan.name);
       return Promise.resolve();
@@ -74,6 +64,26 @@ export async function makeDerivedGroup(world: World, { members, ...plan }: Deriv
   }
   world.groups.set(group.name, group);
   return group;
+}
+
+/** Takes part, on a rank that is no member, in the split by which the others make a group. */
+export async function leaveToOthers(world: World, plan: Omit<DerivedPlan, "members">): Promise<void> {
+  await takePartInSplit(wholePlan(world, plan, LimitedStore.of(storeOf(world))));
+}
+
+function wholePlan(world: World, plan: Omit<DerivedPlan, "members">, store: Store): GroupPlan {
+  return {
+    ...plan,
+    store,
+    absent: world.absent,
+    logger: loggerOf(world.container),
+    clock: clockOf(world.container),
+    registry: registryOf(world.container),
+    middleware: middlewareOf(world.container),
+    recorder: recorderOf(world.container),
+    world: world.id,
+    status: world.status,
+  };
 }
 
 /** Compares this rank's plan with those of the others. Calls continue in the order in which they arrived here. */

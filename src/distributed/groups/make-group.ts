@@ -45,8 +45,16 @@ export interface GroupPlan extends Omit<ProcessGroupInit, "pipelines"> {
   readonly registry: BackendRegistry;
   /** Whether tensors are searched for NaN before they are sent. */
   readonly checkForNan: boolean;
+  /** The group that it is split from, by the backends that can, and the color of its ranks. */
+  readonly splitFrom?: SplitFrom;
   /** Wrapped around the backends, the first outermost. */
   readonly middleware: readonly Middleware[];
+}
+
+/** A group that another one is split from. */
+export interface SplitFrom {
+  readonly parent: ProcessGroup;
+  readonly color: number;
 }
 
 const optionsOf = new WeakMap<ProcessGroup, ReadonlyMap<BackendPlugin, object>>();
@@ -114,24 +122,12 @@ async function connect(
   plugin: BackendPlugin,
   siblings: readonly Pipeline[],
 ): Promise<Connected> {
-  const context: BackendContext = {
-    store: new PrefixStore(`${device.type}/`, new PrefixStore(`${plan.name}/`, plan.store)),
-    rank: plan.rank,
-    size: plan.globalRanks.length,
-    globalRanks: plan.globalRanks,
-    groupName: plan.name,
-    groupDescription: plan.description,
-    device,
-    timeoutMs: plan.timeoutMs,
-    options: plan.options.get(plugin) ?? {},
-    logger: prefixedLogger(plan.logger, `${plugin.name}, group "${plan.name}", rank ${plan.rank}: `),
-    clock: plan.clock,
-  };
+  const context = contextOf(plan, device, plugin);
   const canCompare = isCompared(plugin, context);
   const isDetail = canCompare && getDebugLevel() === DebugLevel.DETAIL;
   const gloo = isDetail ? await glooFor(plugin, context, plan.registry) : undefined;
   const guard = canCompare ? new DebugLevelGuard(context, plugin.name, gloo !== undefined) : undefined;
-  const backend = await backendFor(plugin, context).catch(async (error: unknown) => {
+  const backend = await backendFor(plugin, context, sourceOf(plan, device, plugin)).catch(async (error: unknown) => {
     throw (await guard?.difference()) ?? error;
   });
   try {
@@ -152,11 +148,58 @@ async function connect(
   }
 }
 
-/** The backend that a plugin creates. One that is not for this rank is closed. */
-async function backendFor(plugin: BackendPlugin, context: BackendContext): Promise<Backend> {
+function contextOf(plan: GroupPlan, device: Device, plugin: BackendPlugin): BackendContext {
+  return {
+    store: new PrefixStore(`${device.type}/`, new PrefixStore(`${plan.name}/`, plan.store)),
+    rank: plan.rank,
+    size: plan.globalRanks.length,
+    globalRanks: plan.globalRanks,
+    groupName: plan.name,
+    groupDescription: plan.description,
+    device,
+    timeoutMs: plan.timeoutMs,
+    options: plan.options.get(plugin) ?? {},
+    logger: prefixedLogger(plan.logger, `${plugin.name}, group "${plan.name}", rank ${plan.rank}: `),
+    clock: plan.clock,
+  };
+}
+
+/** What makes a backend instead of its plugin. */
+type BackendSource = (context: BackendContext) => Promise<Backend>;
+
+/**
+ * The split of the backend that the group is split from. Undefined if that is not bound to the device, or has none: then
+ * the plugin makes a backend. A group that has failed can no longer be split.
+ */
+function sourceOf({ splitFrom }: GroupPlan, { type }: Device, plugin: BackendPlugin): BackendSource | undefined {
+  if (splitFrom === undefined || splitFrom.parent.boundDevice?.type !== type) return undefined;
+  const { parent, color } = splitFrom;
+  if (parent.state !== "OPEN" || !parent.deviceTypes.includes(type) || parent.plugin(type) !== plugin) return undefined;
+  const backend = parent.backend(type);
+  if (typeof backend.split !== "function") return undefined;
+  return (context) => backend.split?.(context, color) ?? plugin.create(context);
+}
+
+/** What a rank that is in none of the groups does while the others are split from their group. */
+export async function takePartInSplit(plan: GroupPlan): Promise<void> {
+  for (const [type, plugin] of plan.plugins) {
+    const device = plan.boundDevice?.type === type ? plan.boundDevice : { type, index: 0 };
+    const source = sourceOf(plan, device, plugin);
+    if (source === undefined) continue;
+    const backend = await backendFor(plugin, contextOf(plan, device, plugin), source);
+    await endBackend(backend, plugin.name, plan.name, "this rank is not a member");
+  }
+}
+
+/** The backend that a plugin creates, or another source. One that is not for this rank is closed. */
+async function backendFor(
+  plugin: BackendPlugin,
+  context: BackendContext,
+  source: BackendSource = (of) => plugin.create(of),
+): Promise<Backend> {
   const { name } = plugin;
   const { groupName, rank, size } = context;
-  const backend = requireBackend(name, groupName, await made(plugin, context));
+  const backend = requireBackend(name, groupName, await made(plugin, context, source));
   try {
     new GuardedBackend(backend, name, groupName).requireRankAndSize(rank, size);
   } catch (error) {
@@ -167,14 +210,14 @@ async function backendFor(plugin: BackendPlugin, context: BackendContext): Promi
 }
 
 /** What `create()` of a plugin resolves to within the time-out of the group. A late result is closed. */
-function made(plugin: BackendPlugin, context: BackendContext): Promise<unknown> {
+function made(plugin: BackendPlugin, context: BackendContext, source: BackendSource): Promise<unknown> {
   const { name } = plugin;
   const { groupName: group, timeoutMs: limitMs, clock } = context;
   const limit = { limitMs, clock, details: { group, backend: name } };
   return created(
     `backend "${name}"`,
     limit,
-    () => plugin.create(context),
+    () => source(context),
     (late: unknown) => {
       return endBackend(late as Backend, name, group, "the group was abandoned before its backend was created");
     },

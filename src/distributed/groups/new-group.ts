@@ -5,9 +5,10 @@ import { type BackendType, clockOf, loggerOf, type OptionsOf, recorderOf, regist
 import { type Timeout, timeoutMs } from "../../time/index.ts";
 import { resolveBackends } from "../backend-config.ts";
 import { currentContext, type World } from "../dist-context.ts";
-import { agreedMembers, derivedOptions, makeDerivedGroup } from "./derived-group.ts";
+import { agreedMembers, derivedOptions, leaveToOthers, makeDerivedGroup } from "./derived-group.ts";
 import { checksForNan } from "./make-group.ts";
 import { nanOption } from "./nan-option.ts";
+import { colorOfNewGroup, NO_COLOR } from "./split-color.ts";
 import { type Making, whileMaking } from "./while-making.ts";
 
 /** Options of {@link newGroup}. */
@@ -75,19 +76,22 @@ export async function newGroup<const Name extends string = string>(
       lists: [members],
       timeoutMs: limitMs,
     });
-    if (rank < 0) return null;
-    return makeDerivedGroup(world, {
+    const plan = {
       name,
-      members: agreed,
       description: options.description ?? "undefined",
-      rank,
-      globalRanks: members,
       timeoutMs: limitMs,
       plugins,
       boundDevice: world.group.boundDevice,
       options: backendOptions,
       checkForNan,
-    });
+    };
+    if (rank < 0) {
+      const splitFrom = { parent: world.group, color: NO_COLOR };
+      await leaveToOthers(world, { ...plan, splitFrom, rank: 0, globalRanks: [globalRank] });
+      return null;
+    }
+    const splitFrom = { parent: world.group, color: colorOfNewGroup(members) };
+    return makeDerivedGroup(world, { ...plan, splitFrom, members: agreed, rank, globalRanks: members });
   });
 }
 

@@ -4,9 +4,10 @@ import type { ProcessGroup } from "../../process-group/index.ts";
 import { clockOf, loggerOf, recorderOf } from "../../registry/index.ts";
 import { type Timeout, timeoutMs } from "../../time/index.ts";
 import { currentContext } from "../dist-context.ts";
-import { agreedMembers, derivedOptions, makeDerivedGroup } from "./derived-group.ts";
+import { agreedMembers, derivedOptions, leaveToOthers, makeDerivedGroup } from "./derived-group.ts";
 import { checksForNan } from "./make-group.ts";
 import { nanOption } from "./nan-option.ts";
+import { colorOfPart, NO_COLOR } from "./split-color.ts";
 import { type Making, whileMaking } from "./while-making.ts";
 
 /** Options of {@link splitGroup}. */
@@ -88,20 +89,23 @@ export async function splitGroup(
       lists,
       timeoutMs: limitMs,
     });
-    if (members === undefined) return null;
-    const name = `${split}:${members.join(",")}`;
-    return makeDerivedGroup(world, {
-      name,
-      members: agreed,
+    const plan = {
       description: options.description ?? `${parent.description}:split:${count}`,
-      rank: making.rank,
-      globalRanks: making.globalRanks,
       timeoutMs: limitMs,
       plugins,
       boundDevice: parent.boundDevice,
       options: backendOptions,
       checkForNan,
-    });
+    };
+    if (members === undefined) {
+      const splitFrom = { parent, color: NO_COLOR };
+      await leaveToOthers(world, { ...plan, name: split, splitFrom, rank: 0, globalRanks: [world.group.rank] });
+      return null;
+    }
+    const name = `${split}:${members.join(",")}`;
+    const { rank, globalRanks } = making;
+    const splitFrom = { parent, color: colorOfPart(members) };
+    return makeDerivedGroup(world, { ...plan, name, splitFrom, members: agreed, rank, globalRanks });
   });
 }
 

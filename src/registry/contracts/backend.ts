@@ -1,6 +1,7 @@
 import type { OpCall } from "../../collectives/op-call.ts";
 import { callUserCode } from "../../errors/index.ts";
 import type { GroupState, Work } from "../../work/index.ts";
+import type { BackendContext } from "./backend-plugin.ts";
 import type { Capabilities } from "./capabilities.ts";
 
 /** How the process group and middleware submit calls: see {@link Backend.submit}. */
@@ -76,6 +77,14 @@ export abstract class Backend {
     void calls;
     return undefined;
   }
+
+  /**
+   * Optional service: makes the backend of a group of some ranks of this one by the library's own split, which may be
+   * quicker than `create()` of the plugin and share its resources. All ranks of this group call it, in the same order;
+   * those with the same `color` become one group. A rank with a negative color is in none: it takes part, and closes what
+   * it gets. `context` is that of the new group. Used for groups that are bound to a device.
+   */
+  split?(context: BackendContext, color: number): Promise<Backend>;
 
   /** Makes `WorkInfo.activeDuration` of later ops the time that they spend in the native library, if there is one. */
   enableTiming(): void {}

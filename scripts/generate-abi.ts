@@ -21,6 +21,7 @@ const enums = {
   c10d_mismatch: "Mismatch",
   c10d_state: "GroupStateCode",
   c10d_event_kind: "EventKind",
+  c10d_service: "Service",
 };
 const structs = {
   c10d_event: "EventLayout",
@@ -37,6 +38,7 @@ const prefixes = [
   "C10D_EVENT_",
   "C10D_FLAG_",
   "C10D_MISMATCH_",
+  "C10D_SERVICE_",
   "C10D_DEVICE_",
   "C10D_CAN_",
   "C10D_",

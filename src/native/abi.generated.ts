@@ -43,6 +43,13 @@ export const EventKind = {
   LOST: 7,
 } as const;
 
+export const Service = {
+  REGISTER_MEMORY: 32,
+  DEREGISTER_MEMORY: 33,
+  OPEN_WINDOW: 34,
+  CLOSE_WINDOW: 35,
+} as const;
+
 export const OpFlag = {
   MONITORED: 1,
   WAIT_ALL_RANKS: 2,

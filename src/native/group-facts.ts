@@ -17,6 +17,8 @@ export interface NativeCapabilities {
   readonly ops: bigint;
   readonly dtypes: bigint;
   readonly reduceOps: bigint;
+  /** Bits by the numbers of `Service`; 0 for none. */
+  readonly services: bigint;
   /** Whether `send` and `recv` are ordered with the collectives. */
   readonly messagesInOrder: boolean;
   /** Whether groups can be split from it. */
@@ -32,6 +34,7 @@ export function capabilitiesOf(symbols: ShimSymbols, handle: Pointer): NativeCap
     ops: at(CapabilitiesLayout.ops),
     dtypes: at(CapabilitiesLayout.dtypes),
     reduceOps: at(CapabilitiesLayout.reduceOps),
+    services: at(CapabilitiesLayout.services),
     canSplit: (at(CapabilitiesLayout.flags) & BigInt(CapabilityFlag.SPLIT)) !== 0n,
     messagesInOrder: (at(CapabilitiesLayout.flags) & BigInt(CapabilityFlag.OVERTAKE_COLLECTIVES)) === 0n,
   };

@@ -1,4 +1,4 @@
-export { Mismatch, Status } from "./abi.generated.ts";
+export { Mismatch, Service, Status } from "./abi.generated.ts";
 export type { NativeCapabilities, NativeStats } from "./group-facts.ts";
 export { descriptorsFor, type NativeGroupConfig } from "./group-handle.ts";
 export { loadShim, type Shim, type ShimLocation } from "./library.ts";

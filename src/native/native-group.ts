@@ -188,6 +188,11 @@ export class NativeGroup {
     return this.#accepted(this.#symbols.c10d_submit(this.#handle, bytes, count));
   }
 
+  /** Address of a rank's part of an open window, whose part on this rank is at `address`; 0 if there is none. */
+  windowAddress(address: number, rank: number): number {
+    return this.#closed ? 0 : Number(this.#symbols.c10d_window_address(this.#handle, address, rank));
+  }
+
   #accepted(id: number): number {
     if (id > 0) return id;
     const failure = readFailure((record) => this.#symbols.c10d_last_failure(record), this.#worldSize);

@@ -1,5 +1,5 @@
 import { ptr } from "bun:ffi";
-import { type OpCall, opTypeOf } from "../collectives/op-call.ts";
+import { NO_TENSORS, type OpCall, opCall, opTypeOf } from "../collectives/op-call.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { bufferOf, deviceTypeCodes, dtypes, type TensorView } from "../tensor/index.ts";
 import { OpFlag, OpLayout } from "./abi.generated.ts";
@@ -50,6 +50,14 @@ export class OpRecords {
     this.#list(0, OpLayout.inputs, OpLayout.inputCount, this.#buffers, 0, 0);
     if (output !== undefined) this.#buffers.set(0, 1, output.byteLength);
     this.#list(0, OpLayout.outputs, OpLayout.outputCount, this.#buffers, 0, call.outputs.length);
+  }
+
+  /** Writes a service of the ABI, for memory whose address is passed with the native call. */
+  fillService(service: number, { device, byteLength }: TensorView, timeoutMs: number): void {
+    this.fillInPlace(opCall("barrier", device, NO_TENSORS, NO_TENSORS, timeoutMs));
+    this.#words[OpLayout.opcode / 4] = service;
+    this.#buffers.set(0, 1, byteLength);
+    this.#list(0, OpLayout.outputs, OpLayout.outputCount, this.#buffers, 0, 1);
   }
 
   /** Writes calls, with the tensors that `opTensors` has for each. */

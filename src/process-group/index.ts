@@ -23,6 +23,7 @@ export type {
   SendOptions,
 } from "./arguments/call-options.ts";
 export { abortAll, callAll, throwFirst } from "./group-life.ts";
+export { MemoryWindow, RegisteredMemory } from "./group-memory.ts";
 export { type OpChannels, type OpMessage, opChannels } from "./hooks/op-channels.ts";
 export type {
   AbortHookEvent,

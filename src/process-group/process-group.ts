@@ -9,6 +9,7 @@ import {
   requireOptions,
   requireReduceOp,
   requireTag,
+  requireTensor,
   requireTimeout,
 } from "../collectives/index.ts";
 import { requireOptionNames } from "../collectives/option-names.ts";
@@ -37,6 +38,7 @@ import { type AnyCallOptions, CallReader, type Given } from "./arguments/call-re
 import { requireStepOptionNames, type SteppedOpName } from "./arguments/option-names.ts";
 import { RankNames } from "./arguments/rank-names.ts";
 import { callAll, GroupLife } from "./group-life.ts";
+import { type MemoryWindow, openWindow, type RegisteredMemory, registerMemory } from "./group-memory.ts";
 import { GroupWorks, type WholeTerms } from "./group-works.ts";
 import { GroupHooks } from "./hooks/group-hooks.ts";
 import type { CompletionHook, OpHooks } from "./hooks/op-hooks.ts";
@@ -335,6 +337,43 @@ export class ProcessGroup implements AsyncDisposable {
     } catch (error) {
       warn(`group "${this.name}": TORCH_NCCL_ENABLE_TIMING has no effect: ${messageOf(error)}`);
     }
+  }
+
+  /**
+   * Registers memory of a device that many ops are going to use, which makes them faster where the library can do that,
+   * such as NCCL's `ncclCommRegister`. Of this rank alone; what it resolves to is to be disposed of before the memory is
+   * freed. c10d: `register_mem_pool`.
+   *
+   * @throws UnsupportedOperationError for a backend that cannot do it, InvalidArgumentError for host memory.
+   */
+  async registerMemory(
+    tensor: TensorLike,
+    options: Pick<Options.CallOptions, "timeout"> = NO_OPTIONS,
+  ): Promise<RegisteredMemory> {
+    const { pipeline, view, limitMs } = this.#memoryOf("registerMemory", tensor, options);
+    return registerMemory(pipeline, view, limitMs, () => this.state === "OPEN");
+  }
+
+  /**
+   * Opens a window over memory of a device, by which the ranks can access that of each other. All ranks of the group call
+   * it, in the order of its collectives, and later close it.
+   *
+   * @throws UnsupportedOperationError for a backend that cannot do it, InvalidArgumentError for host memory.
+   */
+  async openWindow(
+    tensor: TensorLike,
+    options: Pick<Options.CallOptions, "timeout"> = NO_OPTIONS,
+  ): Promise<MemoryWindow> {
+    const { pipeline, view, limitMs } = this.#memoryOf("openWindow", tensor, options);
+    return openWindow(pipeline, view, limitMs, () => this.state === "OPEN");
+  }
+
+  #memoryOf(name: string, tensor: TensorLike, options: Pick<Options.CallOptions, "timeout">) {
+    requireOptionNames<typeof options>(name, options, { timeout: true });
+    this.#life.requireOpen(name);
+    const limitMs = requireTimeout(name, options.timeout, this.timeoutMs);
+    const view = requireTensor(name, tensor);
+    return { pipeline: this.#pipelines.of(view.device), view, limitMs };
   }
 
   /** Fails the ops in flight, and the group with them. */

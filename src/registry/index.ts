@@ -34,6 +34,7 @@ export {
   summarize,
 } from "./contracts/capability-summary.ts";
 export { commonCapabilities } from "./contracts/common-capabilities.ts";
+export type { MemoryServices } from "./contracts/memory-services.ts";
 export { BACKEND_MIDDLEWARE, type GroupContext, type Middleware } from "./contracts/middleware.ts";
 export { BACKEND_SDK_VERSION } from "./contracts/sdk-version.ts";
 export type { OptionsSchema, SchemaIssue, SchemaResult, StandardSchema } from "./contracts/standard-schema.ts";

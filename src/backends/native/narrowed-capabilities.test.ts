@@ -10,7 +10,7 @@ const all: Capabilities = {
   reduceOps: { float32: ["SUM", "AVG"], int8: ["SUM", "MAX"] },
   abort: true,
 };
-const everything = { ops: 0n, dtypes: 0n, reduceOps: 0n, messagesInOrder: false, canSplit: false };
+const everything = { ops: 0n, dtypes: 0n, reduceOps: 0n, messagesInOrder: false, services: 0n, canSplit: false };
 const bits = (...codes: number[]): bigint => codes.reduce((mask, code) => mask | (1n << BigInt(code)), 0n);
 
 test("a shim that reports nothing leaves the table of the plugin unchanged", () => {

@@ -15,7 +15,7 @@ import {
   Status,
   unsubmittedId,
 } from "../../native/index.ts";
-import { Backend, type BackendContext, type Capabilities } from "../../registry/index.ts";
+import { Backend, type BackendContext, type Capabilities, type MemoryServices } from "../../registry/index.ts";
 import {
   detachGuard,
   type Hold,
@@ -30,6 +30,7 @@ import { watchCreation } from "./creation-watch.ts";
 import { FailureWatch } from "./failure-watch.ts";
 import { narrowedCapabilities } from "./narrowed-capabilities.ts";
 import { NativeFailures } from "./native-failures.ts";
+import { memoryServices } from "./native-memory.ts";
 import { StagedTensor, StagedTensors } from "./staged-tensors.ts";
 
 /** How long ranks that failed to connect wait for each other's reasons, and at most past the group's time-out. */
@@ -93,7 +94,14 @@ export class NativeBackend extends Backend {
       backend.#host,
       splitFrom === undefined ? undefined : splitFrom.parent.#group,
     );
-    backend.#capabilities = narrowedCapabilities(capabilities, backend.#group.capabilities());
+    const group = backend.#group;
+    const native = group.capabilities();
+    backend.#capabilities = narrowedCapabilities(capabilities, native);
+    backend.#memoryServices = memoryServices(
+      native.services,
+      (...of) => backend.#serve(...of),
+      ({ ptr }, rank) => group.windowAddress(ptr, rank),
+    );
     return backend;
   }
 
@@ -107,6 +115,7 @@ export class NativeBackend extends Backend {
   /** Settles when what is split from this group has been made: one at a time. */
   #splits: Promise<unknown> = Promise.resolve();
   override split?: NonNullable<Backend["split"]>;
+  #memoryServices: MemoryServices | undefined;
   #isTimed = false;
   #collectives = 0;
   #messages = 0;
@@ -193,6 +202,26 @@ export class NativeBackend extends Backend {
       this.#splits = made.catch(() => {});
       return made;
     };
+  }
+
+  override get memoryServices(): MemoryServices | undefined {
+    return this.#memoryServices;
+  }
+
+  #serve(service: number, op: string, memory: TensorView, timeoutMs: number): Work<void> {
+    const group = this.#open;
+    const { UNKNOWN: opType } = OpType;
+    try {
+      if (group === undefined) throw this.#failures.refusal(opType, this.#group, undefined);
+      records.fillService(service, memory, timeoutMs);
+      const id = group.submitInPlace(records, memory.ptr);
+      const work = new NativeWork(group, { opType, op, id, tensors: { inputs: [], outputs: [memory] } });
+      group.track(work);
+      this.#watch?.begin();
+      return work;
+    } catch (error) {
+      return Work.rejected(this.#failures.refusal(opType, group, error), { opType, op });
+    }
   }
 
   /** Counters of the native engine. */

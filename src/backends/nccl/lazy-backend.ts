@@ -2,8 +2,8 @@ import { type OpCall, opTypeOf } from "../../collectives/op-call.ts";
 import { opTable } from "../../collectives/op-table.ts";
 import { OpType } from "../../collectives/op-type.ts";
 import { DistBackendError, DistError, InvalidArgumentError, UnsupportedOperationError } from "../../errors/index.ts";
-import { Backend, type BackendContext, type Capabilities } from "../../registry/index.ts";
-import { currentStreamOf, type Device } from "../../tensor/index.ts";
+import { Backend, type BackendContext, type Capabilities, type MemoryServices } from "../../registry/index.ts";
+import { currentStreamOf, type Device, type TensorView } from "../../tensor/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
 import { Communicator } from "./communicator.ts";
 import { inGroup, type Pair, pairKey } from "./pair-work.ts";
@@ -225,6 +225,35 @@ export class LazyBackend extends Backend {
       });
       return Work.rejected(error, { opType: opTypeOf(call) });
     });
+  }
+
+  /** Those of the communicator on the device of the memory, which an op there has to have made. */
+  override get memoryServices(): MemoryServices {
+    const of = ({ device }: TensorView): MemoryServices => {
+      const services = this.#ofDevices.get(device.index)?.backend?.memoryServices;
+      if (services !== undefined) return services;
+      throw new UnsupportedOperationError(
+        `group "${this.#context.groupName}" has no communicator on cuda:${device.index} that can do that: call an op there first, or pass deviceId to initProcessGroup()`,
+        { backend: this.name, group: this.#context.groupName },
+      );
+    };
+    const called =
+      (name: Exclude<keyof MemoryServices, "addressInWindow">) => (memory: TensorView, timeoutMs: number) => {
+        try {
+          const work = of(memory)[name]?.(memory, timeoutMs);
+          if (work !== undefined) return work;
+          throw new UnsupportedOperationError(`this NCCL cannot do that: ${name}`, { backend: this.name });
+        } catch (error) {
+          return Work.rejected<void>(error, { opType: OpType.UNKNOWN });
+        }
+      };
+    return {
+      register: called("register"),
+      deregister: called("deregister"),
+      openWindow: called("openWindow"),
+      closeWindow: called("closeWindow"),
+      addressInWindow: (memory, rank) => of(memory).addressInWindow?.(memory, rank) ?? 0,
+    };
   }
 
   override enableTiming(): void {

@@ -3,6 +3,7 @@ import { callUserCode } from "../../errors/index.ts";
 import type { GroupState, Work } from "../../work/index.ts";
 import type { BackendContext } from "./backend-plugin.ts";
 import type { Capabilities } from "./capabilities.ts";
+import type { MemoryServices } from "./memory-services.ts";
 
 /** How the process group and middleware submit calls: see {@link Backend.submit}. */
 export type Submit = (calls: readonly OpCall[]) => readonly Work<void>[];
@@ -85,6 +86,11 @@ export abstract class Backend {
    * it gets. `context` is that of the new group. Used for groups that are bound to a device.
    */
   split?(context: BackendContext, color: number): Promise<Backend>;
+
+  /** Optional services for the memory of tensors; `undefined` if there are none. */
+  get memoryServices(): MemoryServices | undefined {
+    return undefined;
+  }
 
   /** Makes `WorkInfo.activeDuration` of later ops the time that they spend in the native library, if there is one. */
   enableTiming(): void {}

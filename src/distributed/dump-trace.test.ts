@@ -1,6 +1,6 @@
 import "reflect-metadata";
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as dist from "../index.ts";
@@ -231,6 +231,23 @@ describe("a group that fails writes the flight recorder", () => {
     const { stdout, stderr } = failingJob({ TORCH_FR_DUMP_TEMP_FILE: join(folder, "file_") });
     expect(stdout.toString()).toBe("OP_TIMEOUT\n");
     expect(stderr.toString()).toContain("the flight recorder could not be written");
+  });
+
+  test("PyTorch's older names of the variables have effect where the newer ones are not set", () => {
+    const old = join(folder, "old_");
+    failingJob({ TORCH_NCCL_DEBUG_INFO_TEMP_FILE: old });
+    expect(existsSync(`${old}0`)).toBe(true);
+    const [newer, none] = [join(folder, "newer_"), join(folder, "older_")];
+    failingJob({ TORCH_FR_DUMP_TEMP_FILE: newer, TORCH_NCCL_DEBUG_INFO_TEMP_FILE: none });
+    expect([existsSync(`${newer}0`), existsSync(`${none}0`)]).toEqual([true, false]);
+    failingJob({ TORCH_FR_DUMP_TEMP_FILE: none, TORCH_NCCL_TRACE_BUFFER_SIZE: "0" });
+    expect(existsSync(`${none}0`)).toBe(false);
+  });
+
+  test("NCCL_ENABLE_TIMING has effect, and is deprecated", () => {
+    const { stderr } = failingJob({ NCCL_ENABLE_TIMING: "1" });
+    expect(stderr.toString()).toContain("NCCL_ENABLE_TIMING is deprecated; use TORCH_NCCL_ENABLE_TIMING instead");
+    expect(failingJob({ TORCH_NCCL_ENABLE_TIMING: "1" }).stderr.toString()).not.toContain("deprecated");
   });
 
   test("writes nothing otherwise, nor without entries", () => {

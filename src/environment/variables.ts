@@ -235,6 +235,12 @@ export const environmentVariables = {
     default: "1800",
     description: "How long a call of NCCL may stay in progress, in seconds.",
   },
+  TORCH_NCCL_COORD_CHECK_MILSEC: {
+    type: "integer",
+    default: "1000",
+    description:
+      "How often, in milliseconds, a rank of the nccl backend asks the store whether another one has failed while ops are in flight.",
+  },
   C10D_NCCL_LIBRARY: {
     type: "path",
     default: "the system's, then that of Python's package nvidia-nccl",
@@ -308,6 +314,11 @@ export const environmentVariables = {
     default: "none",
     description: "PyTorch's name for C10D_TRACE_BUFFER_SIZE, which has priority.",
   },
+  TORCH_NCCL_TRACE_BUFFER_SIZE: {
+    type: "integer",
+    default: "none",
+    description: "PyTorch's older name for TORCH_FR_BUFFER_SIZE, which has priority.",
+  },
   C10D_TRACE_DIR: {
     type: "path",
     default: "none",
@@ -320,10 +331,20 @@ export const environmentVariables = {
     description:
       "Prefix of the files in which each rank writes the flight recorder as a pickle, for torchfrtrace, when its group fails, or before c10d run stops a rank that runs; its rank is appended.",
   },
+  TORCH_NCCL_DEBUG_INFO_TEMP_FILE: {
+    type: "path",
+    default: "none",
+    description: "PyTorch's older name for TORCH_FR_DUMP_TEMP_FILE, which has priority.",
+  },
   TORCH_NCCL_ENABLE_TIMING: {
     type: "flag",
     default: "False",
     description: "Whether all groups time their ops in the native library, as group.enableCollectivesTiming() does.",
+  },
+  NCCL_ENABLE_TIMING: {
+    type: "flag",
+    default: "False",
+    description: "Deprecated name of TORCH_NCCL_ENABLE_TIMING.",
   },
   C10D_STATUS: {
     type: "flag",

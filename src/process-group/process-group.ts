@@ -205,7 +205,7 @@ export class ProcessGroup implements AsyncDisposable {
     this.#reader = new CallReader(this.#ranks, timeoutMs, boundDevice ?? this.#pipelines.defaultDevice);
     const requireOpen = (op: string) => this.#life.requireOpen(op);
     this.#dispatcher = new OpDispatcher({ name, pipelines, requireOpen }, this.#works, this.#hooks);
-    if (environmentFlag("TORCH_NCCL_ENABLE_TIMING")) this.#tryEnableTiming();
+    if (environmentFlag("TORCH_NCCL_ENABLE_TIMING") || timingByOldName()) this.#tryEnableTiming();
   }
 
   /** Number of ranks. */
@@ -932,3 +932,15 @@ function recvType(options: AnyCallOptions | null): OpType {
 
 standsFor("send", ProcessGroup.prototype.send, ProcessGroup.prototype.isend);
 standsFor("recv", ProcessGroup.prototype.recv, ProcessGroup.prototype.irecv);
+
+let isOldNameReported = false;
+
+/** PyTorch's variable of that name is deprecated, and read with a warning. */
+function timingByOldName(): boolean {
+  const isOn = environmentFlag("NCCL_ENABLE_TIMING");
+  if (isOn && !isOldNameReported) {
+    isOldNameReported = true;
+    warn("Environment variable NCCL_ENABLE_TIMING is deprecated; use TORCH_NCCL_ENABLE_TIMING instead");
+  }
+  return isOn;
+}

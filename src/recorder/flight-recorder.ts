@@ -113,15 +113,14 @@ export class FlightRecorder {
    */
   writeFiles(globalRank: number): readonly string[] {
     if (!this.hasFiles) return [];
-    const [folder, prefix] = [environmentText("C10D_TRACE_DIR"), environmentText("TORCH_FR_DUMP_TEMP_FILE")];
+    const [folder, prefix] = [environmentText("C10D_TRACE_DIR"), dumpPrefix()];
     const dumped = this.#dumped({ globalRank });
     return dumping().writeDumps({ ...dumped, isFailure: true }, { folder, prefix, globalRank });
   }
 
   /** Whether {@link writeFiles} writes anything: the environment names a file, and ops are recorded. */
   get hasFiles(): boolean {
-    const names = ["C10D_TRACE_DIR", "TORCH_FR_DUMP_TEMP_FILE"] as const;
-    return this.capacity > 0 && names.some((name) => environmentText(name) !== undefined);
+    return this.capacity > 0 && (environmentText("C10D_TRACE_DIR") ?? dumpPrefix()) !== undefined;
   }
 
   #dumped(options: RecorderDumpOptions): DumpedRecorder {
@@ -216,4 +215,9 @@ export class FlightRecorder {
 /** Loaded for the first dump: most processes never write one. */
 function dumping(): typeof import("./trace-dump.ts") {
   return require("./trace-dump.ts");
+}
+
+/** What the paths of pickled dumps begin with; PyTorch has two names for it. */
+function dumpPrefix(): string | undefined {
+  return environmentText("TORCH_FR_DUMP_TEMP_FILE") ?? environmentText("TORCH_NCCL_DEBUG_INFO_TEMP_FILE");
 }

@@ -106,7 +106,8 @@ function makeLogger(): Logger {
 }
 
 function makeRecorder(): FlightRecorder {
-  const capacity = environmentInteger("C10D_TRACE_BUFFER_SIZE") ?? environmentInteger("TORCH_FR_BUFFER_SIZE");
+  const names = ["C10D_TRACE_BUFFER_SIZE", "TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"] as const;
+  const capacity = names.map((name) => environmentInteger(name)).find((size) => size !== undefined);
   return new FlightRecorder(capacity === undefined ? {} : { capacity });
 }
 

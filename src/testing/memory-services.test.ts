@@ -72,9 +72,7 @@ describe("memory of a device", () => {
       expect(await failure(group.registerMemory(tensor, { timout: 1 } as never))).toBeInstanceOf(
         dist.InvalidArgumentError,
       );
-      expect(String(await failure(group.registerMemory(new Float32Array(1))))).toContain(
-        "no backend for cpu tensors",
-      );
+      expect(String(await failure(group.registerMemory(new Float32Array(1))))).toContain("no backend for cpu tensors");
     });
   });
 

@@ -14,6 +14,7 @@ function watched(size = 2) {
   const group = { inFlight: 1 };
   const watch = new FailureWatch(
     { store, clock, rank: 0, size },
+    1_000,
     () => group.inFlight,
     (reason) => seen.push(reason),
   );

@@ -1,8 +1,6 @@
 import { type BackendContext, scheduleOn } from "../../registry/index.ts";
 import { firstFailure } from "./failure-report.ts";
 
-/** How often the store is asked; most ops end before it is asked once. c10d: `TORCH_NCCL_COORD_CHECK_MILSEC`. */
-const LOOK_INTERVAL_MS = 1_000;
 /** How long a call of the store may take. */
 const LOOK_LIMIT_MS = 5_000;
 
@@ -14,16 +12,22 @@ export class FailureWatch implements Disposable {
   readonly #context: Pick<BackendContext, "store" | "clock" | "rank" | "size">;
   readonly #inFlight: () => number;
   readonly #onFailure: (reason: string) => void;
+  readonly #intervalMs: number;
   #timer: Disposable | undefined;
   #isOver = false;
 
-  /** @param onFailure Called once, with what the other rank reported. */
+  /**
+   * @param intervalMs How often the store is asked; most ops end before it is asked once.
+   * @param onFailure Called once, with what the other rank reported.
+   */
   constructor(
     context: Pick<BackendContext, "store" | "clock" | "rank" | "size">,
+    intervalMs: number,
     inFlight: () => number,
     onFailure: (reason: string) => void,
   ) {
     this.#context = context;
+    this.#intervalMs = intervalMs;
     this.#inFlight = inFlight;
     this.#onFailure = onFailure;
     this.#isOver = context.size === 1;
@@ -32,7 +36,7 @@ export class FailureWatch implements Disposable {
   /** To be called for each op. */
   begin(): void {
     if (this.#timer !== undefined || this.#isOver) return;
-    this.#timer = scheduleOn(this.#context.clock, LOOK_INTERVAL_MS, () => void this.#look());
+    this.#timer = scheduleOn(this.#context.clock, this.#intervalMs, () => void this.#look());
   }
 
   async #look(): Promise<void> {

@@ -47,8 +47,11 @@ const CLOSE_LIMIT_MS = 1_000;
 export interface ConnectTerms {
   /** Cancels it; its reason says why. */
   readonly signal?: AbortSignal | undefined;
-  /** Whether the library does not notice that another rank has aborted: the ranks then ask the store. */
-  readonly isSilent?: boolean;
+  /**
+   * How often to ask the store whether another rank has failed, in milliseconds, while ops are in flight: for a library
+   * that does not notice that. By default never.
+   */
+  readonly lookEveryMs?: number;
   /** The backend that it is split from, with the color of this rank. */
   readonly splitFrom?: { readonly parent: NativeBackend; readonly color: number };
 }
@@ -77,9 +80,9 @@ export class NativeBackend extends Backend {
     context: BackendContext,
     options: Readonly<Record<string, string>>,
     capabilities: Capabilities,
-    { signal, isSilent = false, splitFrom }: ConnectTerms = {},
+    { signal, lookEveryMs, splitFrom }: ConnectTerms = {},
   ): Promise<NativeBackend> {
-    const backend = new NativeBackend(shim.name, context, capabilities, isSilent);
+    const backend = new NativeBackend(shim.name, context, capabilities, lookEveryMs);
     backend.#group = await NativeGroup.create(
       shim,
       {
@@ -120,11 +123,17 @@ export class NativeBackend extends Backend {
   #collectives = 0;
   #messages = 0;
 
-  private constructor(name: string, context: BackendContext, capabilities: Capabilities, isSilent: boolean) {
+  private constructor(
+    name: string,
+    context: BackendContext,
+    capabilities: Capabilities,
+    lookEveryMs: number | undefined,
+  ) {
     super(context.rank, context.size);
-    if (isSilent)
+    if (lookEveryMs !== undefined)
       this.#watch = new FailureWatch(
         context,
+        lookEveryMs,
         () => this.inFlight,
         (reason) => this.#group?.failBy(reason),
       );
@@ -151,7 +160,7 @@ export class NativeBackend extends Backend {
       watchCreation: (giveUp) => watchCreation(context, giveUp),
       failed: (reason) => {
         // Without an op in flight, no error tells the other ranks.
-        if (isSilent) void failures.report(reason);
+        if (lookEveryMs !== undefined) void failures.report(reason);
         this.announceFailure(reason);
       },
     };

@@ -35,10 +35,17 @@ function made(device = cuda(ANY_INDEX), rank = 2, timeoutMs = 60_000) {
   const { connect, all } = fakeCreations();
   const clock = new ManualClock();
   const warnings: string[] = [];
+  const reports: string[] = [];
   const none = () => {};
   const logger: Logger = { debug: none, info: none, error: none, warn: (text: string) => void warnings.push(text) };
   const context = { rank, size: 4, globalRanks: [4, 5, 6, 7], groupName: "7", device, timeoutMs, logger, clock };
-  const backend = new LazyBackend(context, { name: "nccl", capabilities, connect, deviceCount: 2 });
+  const backend = new LazyBackend(context, {
+    name: "nccl",
+    capabilities,
+    connect,
+    report: (reason) => reports.push(reason),
+    deviceCount: 2,
+  });
   const failures: string[] = [];
   backend.whenFailed((reason) => failures.push(reason));
   const submit = (...calls: readonly OpCall[]) => backend.submit(calls) as readonly [Work<void>, ...Work<void>[]];
@@ -47,7 +54,7 @@ function made(device = cuda(ANY_INDEX), rank = 2, timeoutMs = 60_000) {
     if (found === undefined) throw new RangeError(`only ${all.length} communicators were begun`);
     return found;
   };
-  return { backend, submit, creation, all, clock, warnings, failures };
+  return { backend, submit, creation, all, clock, warnings, failures, reports };
 }
 
 const ends = (work: Work<void>): Promise<DistError | undefined> =>
@@ -305,14 +312,14 @@ describe("a communicator that cannot be made", () => {
 
 describe("the end of the group", () => {
   test("a communicator that fails fails the others, and refuses later ops", async () => {
-    const { backend, submit, creation, failures } = made();
+    const { backend, submit, creation, failures, reports } = made();
     submit(call("allReduce", 0));
     submit(call("allReduce", 1));
     submit(call("send", 0, HOUR_MS, { peer: 1 }));
     const [one, two] = [await creation(0).finish(), await creation(1).finish()];
     one.fail(new DistNetworkError("rank 1 has died", { code: "PEER_LOST" }));
     expect([two.aborted, creation(2).plan.signal.aborted]).toEqual(["rank 1 has died", true]);
-    expect([backend.state, failures]).toEqual(["FAILED", ["rank 1 has died"]]);
+    expect([backend.state, failures, reports]).toEqual(["FAILED", ["rank 1 has died"], ["rank 1 has died"]]);
     const [refused] = backend.refuse([call("allReduce")]) ?? [];
     expect(refused?.exception()?.message).toBe("it knows more");
   });
@@ -332,8 +339,9 @@ describe("the end of the group", () => {
   });
 
   test("abort() before the first op leaves nothing to make", async () => {
-    const { backend, submit, all } = made();
+    const { backend, submit, all, reports } = made();
     backend.abort("enough");
+    expect(reports).toEqual(["enough"]);
     expect(backend.state).toBe("FAILED");
     const [late] = submit(call("allReduce"));
     expect(await ends(late)).toMatchObject({ code: "GROUP_FAILED" });

@@ -28,6 +28,8 @@ export interface LazyBackendInit {
   readonly name: string;
   readonly capabilities: Capabilities;
   readonly connect: ConnectCommunicator;
+  /** Tells the other ranks, which may be making a communicator that this one has not begun, that the group has failed. */
+  report(reason: string): void;
   /** Number of devices of this process. */
   readonly deviceCount: number;
 }
@@ -198,6 +200,7 @@ export class LazyBackend extends Backend {
     if (this.#isClosed || this.#failure !== undefined) return;
     this.#failure = reason;
     this.#failed = failed;
+    this.#init.report(reason);
     for (const each of this.#all) if (each !== failed) each.abort(reason);
     this.announceFailure(reason);
   }
@@ -262,8 +265,9 @@ export class LazyBackend extends Backend {
   }
 
   override abort(reason: string): void {
-    if (this.#isClosed) return;
-    this.#failure ??= reason;
+    if (this.#isClosed || this.#failure !== undefined) return;
+    this.#failure = reason;
+    this.#init.report(reason);
     for (const each of this.#all) each.abort(reason);
     this.announceFailure(reason);
   }

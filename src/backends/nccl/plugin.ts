@@ -1,8 +1,10 @@
+import { environmentInteger } from "../../environment/index.ts";
 import { BackendUnavailableError, InvalidArgumentError } from "../../errors/index.ts";
 import { loadShim } from "../../native/index.ts";
 import { type BackendContext, type BackendPlugin, BackendType } from "../../registry/index.ts";
 import { probe as probeCuda } from "../../tensor/cuda/index.ts";
 import { type ConnectSplit, NativeBackend } from "../native/native-backend.ts";
+import { NativeFailures } from "../native/native-failures.ts";
 import { capabilities, capabilitiesOf } from "./capabilities.ts";
 import { type ConnectCommunicator, LazyBackend } from "./lazy-backend.ts";
 import { loadNccl } from "./nccl-library.ts";
@@ -13,7 +15,7 @@ import { settingsOf } from "./settings.ts";
 
 const NAME = "nccl";
 /** NCCL's ranks do not notice that another one has aborted. */
-const isSilent = true;
+const LOOK_EVERY_MS = 1_000;
 /** The key under which PyTorch's rank 0 publishes the unique id of its first communicator. */
 const FIRST_KEY = "0";
 
@@ -42,20 +44,23 @@ const plugin: BackendPlugin<NcclOptions> = {
     const shim = loadShim({ name: NAME, remedy: SHIM_REMEDY });
     const settings = settingsOf(context, version);
     const own = capabilitiesOf(version);
+    const lookEveryMs = environmentInteger("TORCH_NCCL_COORD_CHECK_MILSEC") || LOOK_EVERY_MS;
     if (isEager) {
       const backend = await NativeBackend.connect(shim, context, { ...settings, "id-key": FIRST_KEY }, own, {
-        isSilent,
+        lookEveryMs,
       });
       return splittable(backend, (of, splitFrom) =>
-        NativeBackend.connect(shim, of, settingsOf(of, version), own, { isSilent, splitFrom }),
+        NativeBackend.connect(shim, of, settingsOf(of, version), own, { lookEveryMs, splitFrom }),
       );
     }
     const connect: ConnectCommunicator = ({ device, idKey, pair, timeoutMs, signal }) => {
       const all = { ...context, device, timeoutMs };
       const place = pair === undefined ? all : { ...all, ...amongTwo(context, pair.low, pair.high, idKey) };
-      return NativeBackend.connect(shim, place, { ...settings, "id-key": idKey }, own, { signal, isSilent });
+      return NativeBackend.connect(shim, place, { ...settings, "id-key": idKey }, own, { signal, lookEveryMs });
     };
-    return new LazyBackend(context, { name: NAME, capabilities: own, connect, deviceCount });
+    const failures = new NativeFailures(NAME, context);
+    const report = (reason: string): void => void failures.report(reason);
+    return new LazyBackend(context, { name: NAME, capabilities: own, connect, report, deviceCount });
   },
 };
 

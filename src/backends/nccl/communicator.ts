@@ -49,6 +49,8 @@ export class Communicator {
   #failure: DistError | undefined;
   #isOver = false;
   #isTimed = false;
+  #collectives = 0;
+  #messages = 0;
   #waiting: Waiting[] = [];
 
   constructor(init: CommunicatorInit) {
@@ -120,8 +122,16 @@ export class Communicator {
 
   #defer(call: OpCall): DeferredWork {
     const { pair } = this.#init;
-    const init = { opType: opTypeOf(call), op: opTable[call.op].api };
+    const init = { opType: opTypeOf(call), op: opTable[call.op].api, seq: this.#numberOf(call) };
     return pair === undefined ? new DeferredWork(init, ahead) : new PairWork(init, ahead, pair);
+  }
+
+  /** The number that the communicator is going to give it; -1 for a turn. */
+  #numberOf({ op, continuation }: OpCall): number {
+    const { kind } = opTable[op];
+    if (kind === "message") return ++this.#messages;
+    if (kind !== "collective") return -1;
+    return continuation ? this.#collectives : ++this.#collectives;
   }
 
   /** Submits messages as those of the two ranks. */

@@ -20,6 +20,18 @@ const skip = [
   },
 ];
 
+const onEmulators = { spawn: { env: emulatorEnv() }, memory };
+
 describeEmulator("nccl conformance, on emulators of CUDA and NCCL", () => {
-  testBackend(plugin, { worldSizes: full ? [1, 2, 4] : [1, larger], spawn: { env: emulatorEnv() }, skip, memory });
+  testBackend(plugin, { ...onEmulators, worldSizes: full ? [1, 2, 4] : [1, larger], skip });
+});
+
+describeEmulator("nccl conformance, on the emulators, with communicators that are made by the first op", () => {
+  testBackend(plugin, {
+    ...onEmulators,
+    worldSizes: full ? [1, 2, 3] : [2],
+    skip,
+    waitCannotBlock: "the communicator is made by code that runs on the thread that waits",
+    options: { eager: false },
+  });
 });

@@ -63,7 +63,10 @@ test("the commands of the launcher do what the README says", async () => {
   expect(`${top?.exitCode} ${top?.stderr}`).toMatch(/^0 $|^2 c10d top: no job of this user is running on this host\n/);
   expect({ ...env, lines: env?.lines.filter((line) => /^(MASTER_ADDR|C10D_BACKEND) /.test(line)) }).toEqual({
     exitCode: 0,
-    lines: ["C10D_BACKEND (text, default: cpu:gloo,cuda:nccl where NCCL and a CUDA device can be used, else gloo)", "MASTER_ADDR (text, default: required by env://)"],
+    lines: [
+      "C10D_BACKEND (text, default: cpu:gloo,cuda:nccl where NCCL and a CUDA device can be used, else gloo)",
+      "MASTER_ADDR (text, default: required by env://)",
+    ],
     stderr: "",
   });
   expect(trace).toMatchObject({ exitCode: 1, stderr: "" });

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { libraryPlaces } from "./library-places.ts";
@@ -126,6 +126,26 @@ describe("libnccl.so.2", () => {
     expect(result?.message).toContain("libnccl.so.2, by the dynamic loader (");
     expect(result?.message).toContain(`${folder}/conda/lib/libnccl.so.2, by CONDA_PREFIX (absent)`);
   });
+});
+
+/** Environments of Python into which `./bootstrap` may have installed NVIDIA's NCCL. */
+const wheels = ["nccl", "torch-2.14"].map((name) => join(import.meta.dir, "../../../.tools", name));
+const withNccl = wheels.find((venv) => {
+  return (
+    existsSync(venv) &&
+    libraryPlaces(undefined, { VIRTUAL_ENV: venv }).some(({ path, by }) => by === "VIRTUAL_ENV" && existsSync(path))
+  );
+});
+if (withNccl === undefined) console.log(`skip the test of NVIDIA's NCCL: none of ${wheels.join(", ")} has it`);
+
+test.skipIf(withNccl === undefined)("NVIDIA's library is found in Python's package, and is no emulator", () => {
+  const venv = realpathSync(withNccl ?? "");
+  const [found] = load(["-"], { VIRTUAL_ENV: withNccl ?? "" });
+  // The system may have one of its own, which comes first.
+  expect(found?.error).toBeUndefined();
+  expect(found?.emulator).toBeUndefined();
+  expect(Number(found?.version)).toBeGreaterThanOrEqual(21800);
+  if (String(found?.path).startsWith(venv)) expect(String(found?.path)).toEndWith("/nvidia/nccl/lib/libnccl.so.2");
 });
 
 describe("where it is looked for", () => {

@@ -68,3 +68,37 @@ describe("backend strings", () => {
     expect((error as Error).message).toContain(message);
   });
 });
+
+describe("what probe() of a plugin gets", () => {
+  const asked: unknown[] = [];
+  const asking = new BackendRegistry();
+  for (const [name, device] of [
+    ["first", "cpu"],
+    ["second", "cuda"],
+  ] as const) {
+    const probe = (options?: unknown) => {
+      asked.push([name, options]);
+      return Promise.resolve({ available: true as const, version: "1" });
+    };
+    asking.register(memoryPlugin(name, { devices: [device], probe }));
+  }
+  const [one, two] = [{ library: "/a" }, { library: "/b" }];
+
+  test.each<[string, unknown, unknown[]]>([
+    ["first", one, [["first", one]]],
+    ["cuda:second", two, [["second", two]]],
+    [
+      "cpu:first,cuda:second",
+      { second: two },
+      [
+        ["first", undefined],
+        ["second", two],
+      ],
+    ],
+    ["first", undefined, [["first", undefined]]],
+  ])("is what the user passed for it: %s", async (backend, options, expected) => {
+    asked.length = 0;
+    await resolveBackends(backend, asking, undefined, options);
+    expect(asked).toEqual(expected);
+  });
+});

@@ -31,7 +31,7 @@ const unavailable: Availability = { available: false, reason: "libnccl.so.2 was 
 describe("the backend of a group for which none is named", () => {
   test("is Gloo where the machine shows no CUDA device, and nothing is loaded", async () => {
     const { registry, asked } = registryWith(available);
-    const { backend, absent: reasons } = await defaultBackend(registry, limit, {}, absent);
+    const { backend, absent: reasons } = await defaultBackend(registry, limit, undefined, {}, absent);
     expect(backend).toBe("gloo");
     expect(reasons.get("cuda")).toBe(
       "this machine shows no CUDA device (there is no /dev/there-is-no-such-file); `c10d info` says what the nccl backend needs",
@@ -45,14 +45,14 @@ describe("the backend of a group for which none is named", () => {
     ["C10D_CUDA_LIBRARY", { C10D_CUDA_LIBRARY: "/opt/libcuda.so.1" }, absent],
   ])("is NCCL for CUDA tensors where it can run: %s", async (_, environment, files) => {
     const { registry } = registryWith(available);
-    const { backend, absent: reasons } = await defaultBackend(registry, limit, environment, files);
+    const { backend, absent: reasons } = await defaultBackend(registry, limit, undefined, environment, files);
     expect(backend).toBe("cpu:gloo,cuda:nccl");
     expect(reasons.size).toBe(0);
   });
 
   test("is Gloo where NCCL cannot run, and says why", async () => {
     const { registry } = registryWith(unavailable);
-    const { backend, absent: reasons } = await defaultBackend(registry, limit, {}, there);
+    const { backend, absent: reasons } = await defaultBackend(registry, limit, undefined, {}, there);
     expect(backend).toBe("gloo");
     expect(reasons.get("cuda")).toBe("the nccl backend cannot run here: libnccl.so.2 was not found. Install NCCL.");
   });

@@ -20,6 +20,7 @@ const driverFiles = ["/dev/nvidiactl", "/dev/dxg", "/dev/nvmap"];
 export async function defaultBackend(
   registry: BackendRegistry,
   limit: SettleLimit,
+  ncclOptions?: unknown,
   environment = processEnvironment(),
   files: readonly string[] = driverFiles,
 ): Promise<DefaultBackend> {
@@ -27,7 +28,7 @@ export async function defaultBackend(
   const advice = "`c10d info` says what the nccl backend needs";
   const mayHaveCuda = environmentText("C10D_CUDA_LIBRARY", environment) !== undefined || files.some(existsSync);
   if (!mayHaveCuda) return gloo(`this machine shows no CUDA device (there is no ${files[0]}); ${advice}`);
-  const nccl = await registry.probe("nccl", limit);
+  const nccl = await registry.probe("nccl", limit, ncclOptions);
   if (nccl.available) return { backend: "cpu:gloo,cuda:nccl", absent: new Map() };
   return gloo(`the nccl backend cannot run here: ${nccl.reason} ${nccl.remedy}`);
 }

@@ -22,7 +22,7 @@ import { PrefixStore } from "../store/index.ts";
 import { LimitedStore } from "../store/limited-store.ts";
 import { type DeviceType, deviceOf } from "../tensor/index.ts";
 import { defaultTimeoutMs, timeoutMs, WaitCounter, withLimit } from "../time/index.ts";
-import { resolveBackends } from "./backend-config.ts";
+import { optionsFor, resolveBackends } from "./backend-config.ts";
 import { defaultBackend } from "./default-backend.ts";
 import { defaultTimeoutOf } from "./default-timeouts.ts";
 import { currentContext, type DistContext, isOwnProcess, type World } from "./dist-context.ts";
@@ -137,8 +137,10 @@ async function meetAndConnect(
   // Before the rendezvous, so that a backend that cannot run here does not leave the other ranks waiting.
   const limit = { limitMs, clock: parts.clock, details: { group: "0" } };
   const { backend, absent } =
-    named === undefined ? await defaultBackend(parts.registry, limit) : { backend: named, absent: NONE_ABSENT };
-  const plugins = await resolveBackends(backend, parts.registry, limit);
+    named === undefined
+      ? await defaultBackend(parts.registry, limit, optionsFor("nccl", options.options))
+      : { backend: named, absent: NONE_ABSENT };
+  const plugins = await resolveBackends(backend, parts.registry, limit, options.options);
   if (boundDevice !== undefined && !plugins.has(boundDevice.type)) {
     throw new InvalidArgumentError(
       `initProcessGroup: deviceId is a ${boundDevice.type} device, but no backend of the group takes ${boundDevice.type} tensors`,

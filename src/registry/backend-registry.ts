@@ -253,10 +253,14 @@ export class BackendRegistry {
    * Whether a backend can run here, and if not, why and what to do. Does not throw for known names.
    * @param limit How long the plugin may take to answer; half a minute by default.
    */
-  async probe(name: string | BackendType, limit: SettleLimit = DEFAULT_LIMIT): Promise<Availability> {
+  async probe(
+    name: string | BackendType,
+    limit: SettleLimit = DEFAULT_LIMIT,
+    options?: unknown,
+  ): Promise<Availability> {
     const plugin = await this.get(name, limit);
     try {
-      return await this.#ask(plugin, limit);
+      return await this.#ask(plugin, limit, options);
     } catch {
       const reason = `probe() of the plugin had no answer within ${limit.limitMs} ms`;
       return { available: false, reason, remedy: remedyOf(plugin) };
@@ -264,11 +268,15 @@ export class BackendRegistry {
   }
 
   /** @throws DistTimeoutError (`CONNECT_TIMEOUT`) when the plugin does not answer; nothing else. */
-  async #ask(plugin: BackendPlugin, limit: SettleLimit): Promise<Availability> {
+  async #ask(plugin: BackendPlugin, limit: SettleLimit, options: unknown): Promise<Availability> {
     const remedy = remedyOf(plugin);
     try {
       const own = { ...limit, details: { ...limit.details, backend: plugin.name } };
-      const answer: unknown = await settledWithin(`probe() of backend "${plugin.name}"`, () => plugin.probe(), own);
+      const answer: unknown = await settledWithin(
+        `probe() of backend "${plugin.name}"`,
+        () => plugin.probe(options),
+        own,
+      );
       if (!isAvailability(answer)) {
         return { available: false, reason: "probe() of the plugin does not say whether it can run", remedy };
       }
@@ -284,12 +292,17 @@ export class BackendRegistry {
 
   /**
    * The plugin of this name, if it can run here.
+   * @param options What the user passed as its options, for its `probe()`.
    * @throws BackendUnavailableError with the reason and the remedy, DistTimeoutError (`CONNECT_TIMEOUT`) when it does
    *   not answer within the limit.
    */
-  async require(name: string | BackendType, limit: SettleLimit = DEFAULT_LIMIT): Promise<BackendPlugin> {
+  async require(
+    name: string | BackendType,
+    limit: SettleLimit = DEFAULT_LIMIT,
+    options?: unknown,
+  ): Promise<BackendPlugin> {
     const plugin = await this.get(name, limit);
-    const availability = await this.#ask(plugin, limit);
+    const availability = await this.#ask(plugin, limit, options);
     if (availability.available) return plugin;
     throw new BackendUnavailableError(
       `backend "${plugin.name}" cannot run here: ${availability.reason}\n${availability.remedy}`,

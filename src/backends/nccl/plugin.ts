@@ -30,7 +30,7 @@ const plugin: BackendPlugin<NcclOptions> = {
   bootstrap: "store",
   capabilities,
 
-  probe: async () => probeNccl(),
+  probe: async (options) => probeNccl(libraryOf(options)),
 
   async options() {
     return (await import("./options-schema.ts")).schema;
@@ -63,6 +63,12 @@ const plugin: BackendPlugin<NcclOptions> = {
     return new LazyBackend(context, { name: NAME, capabilities: own, connect, report, deviceCount });
   },
 };
+
+/** The path of the library among options that are not checked yet. */
+function libraryOf(options: unknown): string | undefined {
+  const { library } = (options ?? {}) as Partial<Record<keyof NcclOptions, unknown>>;
+  return typeof library === "string" && library !== "" ? library : undefined;
+}
 
 /** Lets groups be split from a backend, and from those in turn. */
 function splittable(backend: NativeBackend, connect: ConnectSplit): NativeBackend {

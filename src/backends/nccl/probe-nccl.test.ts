@@ -26,7 +26,7 @@ const fails = (message: string) => () => {
 
 describe("what `c10d info` says of nccl", () => {
   test("all is there", () => {
-    expect(probeNccl(parts)).toEqual({
+    expect(probeNccl(undefined, parts)).toEqual({
       available: true,
       version: "NCCL 2.30.7",
       library: { path: "/opt/libc10d_nccl.so", abi: 2 },
@@ -36,15 +36,25 @@ describe("what `c10d info` says of nccl", () => {
 
   test("an emulator is named", () => {
     const library = () => ({ path: "/opt/libnccl.so.2", version: 22203, emulator: "NCCL emulator 2.22.3" });
-    expect(probeNccl({ ...parts, library })).toMatchObject({
+    expect(probeNccl(undefined, { ...parts, library })).toMatchObject({
       version: "NCCL emulator 2.22.3",
       detail: "/opt/libnccl.so.2 (an emulator, for tests: no GPU), CUDA 13.0, 2 × NVIDIA H200",
     });
   });
 
+  test("the library is that of the options, if they name one", () => {
+    const asked: (string | undefined)[] = [];
+    const library = (option: string | undefined) => {
+      asked.push(option);
+      return parts.library(option);
+    };
+    probeNccl("/mine/libnccl.so.2", { ...parts, library });
+    expect(asked).toEqual(["/mine/libnccl.so.2"]);
+  });
+
   test("no driver", () => {
     const none = { available: false, reason: "the driver's library was not found", remedy: "Install it.", devices: [] };
-    expect(probeNccl({ ...parts, cuda: () => none, library: fails("not asked") })).toEqual({
+    expect(probeNccl(undefined, { ...parts, cuda: () => none, library: fails("not asked") })).toEqual({
       available: false,
       reason: "ProcessGroupNCCL is only supported with GPUs, no GPUs found! the driver's library was not found",
       remedy: "Install it.",
@@ -54,7 +64,7 @@ describe("what `c10d info` says of nccl", () => {
   test("a driver without a device, with CUDA's error", () => {
     const reason = "cuInit: CUDA_ERROR_NO_DEVICE (no CUDA-capable device is detected)";
     const none = { available: false, reason, code: "NO_CUDA_DEVICE", devices: [] };
-    expect(probeNccl({ ...parts, cuda: () => none })).toMatchObject({
+    expect(probeNccl(undefined, { ...parts, cuda: () => none })).toMatchObject({
       reason: `ProcessGroupNCCL is only supported with GPUs, no GPUs found! ${reason}`,
       remedy: expect.stringContaining("CUDA_VISIBLE_DEVICES"),
     });
@@ -63,7 +73,7 @@ describe("what `c10d info` says of nccl", () => {
   test.each(["libnccl.so.2 was not found. Looked at: …", "/opt/libnccl.so.2 is NCCL 2.17.0, which is too old"])(
     "no NCCL that can be used: %s",
     (reason) => {
-      expect(probeNccl({ ...parts, library: fails(reason) })).toEqual({
+      expect(probeNccl(undefined, { ...parts, library: fails(reason) })).toEqual({
         available: false,
         reason,
         remedy: NCCL_REMEDY,
@@ -72,7 +82,7 @@ describe("what `c10d info` says of nccl", () => {
   );
 
   test("no shim", () => {
-    const answer = probeNccl({ ...parts, shim: fails("no shim found") });
+    const answer = probeNccl(undefined, { ...parts, shim: fails("no shim found") });
     expect(answer).toMatchObject({
       available: false,
       reason: "no shim found",
@@ -84,6 +94,6 @@ describe("what `c10d info` says of nccl", () => {
     const broken = () => {
       throw new TypeError("a bug");
     };
-    expect(() => probeNccl({ ...parts, library: broken })).toThrow("a bug");
+    expect(() => probeNccl(undefined, { ...parts, library: broken })).toThrow("a bug");
   });
 });

@@ -14,32 +14,33 @@ const DEVICE_REMEDY = "nvidia-smi shows which devices there are; CUDA_VISIBLE_DE
 /** What {@link probeNccl} looks at. */
 export interface NcclParts {
   cuda(): CudaProbe;
-  library(): NcclLibrary;
+  /** @param option The path that the user's options name. */
+  library(option: string | undefined): NcclLibrary;
   shim(): Shim;
 }
 
 const ownParts: NcclParts = {
   cuda: probeCuda,
-  library: () => loadNccl(),
+  library: loadNccl,
   shim: () => loadShim({ name: "nccl", remedy: "" }),
 };
 
 /** Whether the backend can run here: the driver and its devices, then NCCL, then the shim. */
-export function probeNccl(parts: NcclParts = ownParts): Availability {
+export function probeNccl(library?: string, parts: NcclParts = ownParts): Availability {
   const cuda = parts.cuda();
   if (!cuda.available) {
     const { reason = "", remedy = DEVICE_REMEDY } = cuda;
     return { available: false, reason: `${NO_DEVICE} ${reason}`, remedy };
   }
-  let library: NcclLibrary;
+  let found: NcclLibrary;
   try {
-    library = parts.library();
+    found = parts.library(library);
   } catch (error) {
     return { available: false, reason: reasonOf(error), remedy: NCCL_REMEDY };
   }
   try {
     const { path, abi } = parts.shim();
-    return { available: true, version: nameOf(library), library: { path, abi }, detail: detailOf(cuda, library) };
+    return { available: true, version: nameOf(found), library: { path, abi }, detail: detailOf(cuda, found) };
   } catch (error) {
     return { available: false, reason: reasonOf(error), remedy: SHIM_REMEDY };
   }

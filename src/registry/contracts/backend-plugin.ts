@@ -112,8 +112,12 @@ export interface BackendPlugin<Options extends object = object> {
    * of the job, which `initProcessGroup` then does not need.
    */
   launched?(terms: LaunchTerms<Options>): Promise<LaunchedWorld>;
-  /** Checks whether it can run here, without side effects. */
-  probe(): Promise<Availability>;
+  /**
+   * Checks whether it can run here, without side effects.
+   * @param options What the user passed as its options, not checked yet, for a plugin where these say for instance where a
+   *   library is; `undefined` without any, and for `c10d info`.
+   */
+  probe(options?: unknown): Promise<Availability>;
   /** Creates a backend; resolves when it is connected to all ranks. Every rank of the group calls it. */
   create(context: BackendContext<Options>): Promise<Backend>;
 }

@@ -30,5 +30,6 @@ export async function defaultBackend(
   if (!mayHaveCuda) return gloo(`this machine shows no CUDA device (there is no ${files[0]}); ${advice}`);
   const nccl = await registry.probe("nccl", limit, ncclOptions);
   if (nccl.available) return { backend: "cpu:gloo,cuda:nccl", absent: new Map() };
-  return gloo(`the nccl backend cannot run here: ${nccl.reason} ${nccl.remedy}`);
+  const reason = /[.!?]$/.test(nccl.reason) ? nccl.reason : `${nccl.reason}.`;
+  return gloo(`the nccl backend cannot run here: ${reason} ${nccl.remedy}`);
 }

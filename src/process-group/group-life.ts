@@ -71,7 +71,10 @@ export class GroupLife {
   /** Fails the ops in flight, and the group with them. */
   abort(reason: string): void {
     this.#failing(reason);
-    abortAll(this.#pipelines, reason);
+    // Those with ops in flight first: other ranks may notice the end of one device before this one has ended the next, and
+    // the ops on that are to fail by the abort.
+    const busy = new Set(this.#pipelines.filter(isBusy));
+    abortAll([...busy, ...this.#pipelines.filter((each) => !busy.has(each))], reason);
   }
 
   /** An op has failed: if the group failed with it, middleware may hold Works that nothing else will end. */
@@ -212,4 +215,13 @@ async function endsWithin(promise: Promise<unknown>, limitMs: number, clock: Clo
   const { promise: limit, resolve } = Promise.withResolvers<false>();
   using _ = scheduleOn(clock, limitMs, () => resolve(false));
   return await Promise.race([promise.then(() => true), limit]);
+}
+
+/** Whether a pipeline has ops in flight, or cannot tell. */
+function isBusy(pipeline: Pipeline): boolean {
+  try {
+    return pipeline.inFlight > 0;
+  } catch {
+    return true;
+  }
 }

@@ -9,6 +9,9 @@ export interface Step {
   readonly wrong?: string;
 }
 
+/** Steps that can be left out. */
+export type Optional = "averages" | "all-to-all";
+
 const COUNT = 1001;
 const dtypes = ["float32", "float64", "float16", "bfloat16", "int32", "int64", "uint8"] as const;
 
@@ -25,13 +28,14 @@ function sum(lists: readonly (readonly number[])[]): number[] {
  * The steps of parts/mixed-rank.py, with this library, in the default group of two or more ranks. A step that throws
  * ends it, since the other ranks are then in another one.
  *
- * @param averages Whether the backend has `ReduceOp.AVG`.
+ * @param without What the backend lacks.
  */
-export async function exchange(place: TensorPlace, averages: boolean): Promise<Step[]> {
+export async function exchange(place: TensorPlace, without: readonly Optional[] = []): Promise<Step[]> {
   const steps: Step[] = [];
   const [rank, size] = [dist.getRank(), dist.getWorldSize()];
   const everyone = Array.from({ length: size }, (_, i) => i);
   const own = (dtype: (typeof dtypes)[number] = "float32") => place.make(values(rank), dtype);
+  const blank = (count = COUNT) => place.make(Array<number>(count).fill(0), "float32");
   const total = sum(everyone.map((each) => values(each)));
   const check = async (name: string, tensor: TensorLike, expected: readonly number[]) => {
     steps.push({ name, ...(await difference(place, tensor, expected)) });
@@ -47,7 +51,7 @@ export async function exchange(place: TensorPlace, averages: boolean): Promise<S
   await dist.allReduce(largest, { op: dist.ReduceOp.MAX });
   await check("all-reduce MAX", largest, values(size - 1));
 
-  if (averages) {
+  if (!without.includes("averages")) {
     const mean = own();
     await dist.allReduce(mean, { op: dist.ReduceOp.AVG });
     const expected = total.map((each) => each / size);
@@ -67,22 +71,38 @@ export async function exchange(place: TensorPlace, averages: boolean): Promise<S
   }
 
   const all = everyone.flatMap((each) => values(each));
-  const gathered = place.make(Array<number>(size * COUNT).fill(0), "float32");
+  const gathered = blank(size * COUNT);
   await dist.allGatherIntoTensor(gathered, own());
   await check("all-gather into one tensor", gathered, all);
 
-  const parts = everyone.map(() => place.make(Array<number>(COUNT).fill(0), "float32"));
+  const parts = everyone.map(() => blank());
   await dist.allGather(parts, own());
   for (const [each, part] of parts.entries()) await check(`all-gather of a list, part ${each}`, part, values(each));
 
-  const part = place.make(Array<number>(COUNT).fill(0), "float32");
+  for (const root of everyone) {
+    const outputs = rank === root ? everyone.map(() => blank()) : undefined;
+    await dist.gather(own(), { dst: root, ...(outputs && { outputs }) });
+    for (const [each, part] of (outputs ?? []).entries())
+      await check(`gather to ${root}, part ${each}`, part, values(each));
+  }
+
+  for (const root of everyone) {
+    const output = blank();
+    const inputs = everyone.map((each) => place.make(values(root, COUNT, each), "float32"));
+    await dist.scatter(output, { src: root, ...(rank === root && { inputs }) });
+    await check(`scatter from ${root}`, output, values(root, COUNT, rank));
+  }
+
+  const part = blank();
   await dist.reduceScatterTensor(part, place.make(values(rank, size * COUNT), "float32"));
   await check("reduce-scatter", part, sum(everyone.map((each) => values(each, COUNT, rank * COUNT))));
 
-  const received = place.make(Array<number>(size * COUNT).fill(0), "float32");
-  await dist.allToAllSingle(received, place.make(values(rank, size * COUNT), "float32"));
-  const expected = everyone.flatMap((each) => values(each, COUNT, rank * COUNT));
-  await check("all-to-all", received, expected);
+  if (!without.includes("all-to-all")) {
+    const received = blank(size * COUNT);
+    await dist.allToAllSingle(received, place.make(values(rank, size * COUNT), "float32"));
+    const expected = everyone.flatMap((each) => values(each, COUNT, rank * COUNT));
+    await check("all-to-all", received, expected);
+  }
 
   if (size === 2) {
     for (const sender of everyone) {

@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { freePort, runProgram } from "../interop/programs.ts";
+import type { Optional } from "./exchange.ts";
 
 /** The program that takes a rank's part in the exchange. */
 export type Program = (device: string) => readonly string[];
@@ -26,18 +27,20 @@ export interface PairOptions {
   readonly programs: readonly [Program, Program];
   readonly devices: readonly [string, string];
   readonly env?: Readonly<Record<string, string>>;
+  /** Steps that the backend cannot do; for ranks of Bun. */
+  readonly without?: readonly Optional[];
   readonly limitMs: number;
 }
 
 /** Runs the exchange of two ranks, the first of which hosts the store and makes NCCL's unique id. */
-export async function runPair({ programs, devices, env, limitMs }: PairOptions): Promise<PairOutcome> {
+export async function runPair({ programs, devices, env, without = [], limitMs }: PairOptions): Promise<PairOutcome> {
   const port = String(freePort());
   const ends = await Promise.all(
     programs.map((program, rank) => {
       const own = { RANK: String(rank), LOCAL_RANK: String(rank), WORLD_SIZE: "2" };
       const store = { MASTER_ADDR: "127.0.0.1", MASTER_PORT: port };
       return runProgram(
-        program(devices[rank] ?? "cpu"),
+        [...program(devices[rank] ?? "cpu"), ...without],
         { ...env, ...environmentOfRank(env, rank), ...own, ...store },
         limitMs,
       );

@@ -17,8 +17,15 @@ export interface Facts {
   readonly devices?: readonly string[];
   /** Version of NCCL, as `ncclGetVersion` numbers it. */
   readonly nccl?: number;
-  /** Environment in which two ranks can make a communicator here. */
-  readonly twoRanks?: Readonly<Record<string, string>>;
+  /** How two ranks can make a communicator here. */
+  readonly twoRanks?: TwoRanks;
+}
+
+/** Where two ranks run. */
+export interface TwoRanks {
+  readonly devices: readonly [string, string];
+  /** On top of the environment; `{rank}` stands for the rank. */
+  readonly env: Readonly<Record<string, string>>;
 }
 
 /** What a part has to say. */

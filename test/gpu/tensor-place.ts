@@ -24,8 +24,18 @@ export const host: TensorPlace = {
   },
 };
 
-/** The place of a device, such as `cuda:1` or `cpu`. */
-export function placeOf(device: string): TensorPlace {
-  if (device === "cpu") return host;
-  throw new Error(`no tensors on ${device}`);
+/** The memory of a CUDA device. */
+function onCuda(device: string): TensorPlace {
+  dist.cuda.setDevice(device);
+  return {
+    make: (values, dtype) => dist.cuda.from(dist.tensor(values, { dtype })),
+    read: async (tensor) => {
+      const copy = await dist.cuda.toHost(tensor);
+      if (copy instanceof dist.Tensor) return numbers(copy);
+      return Array.from(copy, Number);
+    },
+  };
 }
+
+/** The place of a device, such as `cuda:1` or `cpu`. */
+export const placeOf = (device: string): TensorPlace => (device === "cpu" ? host : onCuda(device));

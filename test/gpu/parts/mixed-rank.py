@@ -71,6 +71,17 @@ parts = [torch.zeros(COUNT, device=device) for _ in everyone]
 dist.all_gather(parts, values(rank))
 check("all-gather of a list", torch.cat(parts), torch.cat([values(r) for r in everyone]))
 
+for root in everyone:
+    parts = [torch.zeros(COUNT, device=device) for _ in everyone] if rank == root else None
+    dist.gather(values(rank), parts, dst=root)
+    if rank == root:
+        check(f"gather to {root}", torch.cat(parts), torch.cat([values(r) for r in everyone]))
+
+for root in everyone:
+    part = torch.zeros(COUNT, device=device)
+    dist.scatter(part, [values(root, start=r) for r in everyone] if rank == root else None, src=root)
+    check(f"scatter from {root}", part, values(root, start=rank))
+
 part = torch.zeros(COUNT, device=device)
 dist.reduce_scatter_tensor(part, values(rank, size * COUNT))
 check("reduce-scatter", part, sum(values(r, COUNT, start=rank * COUNT) for r in everyone))

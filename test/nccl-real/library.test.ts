@@ -1,5 +1,7 @@
 import { beforeAll, expect, test } from "bun:test";
 import { fileURLToPath } from "node:url";
+import { capabilitiesOf, FLOAT8_SINCE } from "../../src/backends/nccl/capabilities.ts";
+import { versionText } from "../../src/backends/nccl/nccl-version.ts";
 import { describeWithLibrary } from "./installation.ts";
 
 /** What fixtures/ask-library.ts prints. */
@@ -41,18 +43,27 @@ const functionsSince: ReadonlyMap<number, readonly string[]> = new Map([
   [23007, ["ParamGetParameter", "ParamGetI64"]],
 ]);
 
-async function ask(path: string, names: readonly string[]): Promise<Answers> {
-  const fixture = fileURLToPath(new URL("fixtures/ask-library.ts", import.meta.url));
-  const child = Bun.spawn([process.execPath, fixture, path, ...names], {
-    env: { ...process.env, NCCL_DEBUG: "NONE" },
+/** What a fixture prints, with this environment on top of the test's. */
+async function answersOf(fixture: string, args: readonly string[], env: Record<string, string> = {}): Promise<unknown> {
+  const file = fileURLToPath(new URL(`fixtures/${fixture}`, import.meta.url));
+  const child = Bun.spawn([process.execPath, file, ...args], {
+    env: { ...process.env, NCCL_DEBUG: "NONE", ...env },
     stdin: "ignore",
     stderr: "pipe",
     timeout: 40_000,
   });
   const [output, errors, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
-  if (code !== 0) throw new Error(`ask-library.ts ended with ${code}: ${errors}`);
-  return JSON.parse(output) as Answers;
+  if (code !== 0) throw new Error(`${fixture} ended with ${code}: ${errors}`);
+  return JSON.parse(output);
 }
+
+/** What fixtures/make-group.ts prints. */
+interface GroupAnswers {
+  readonly probe: { readonly available: boolean; readonly version?: string };
+  readonly failure?: { readonly name: string; readonly message: string };
+}
+
+const emulatedDriver = fileURLToPath(new URL("../../build/release/nccl-emulator/libcuda.so.1", import.meta.url));
 
 /** Whether this machine has a CUDA driver, with which a communicator may well be created. */
 function hasDriver(): boolean {
@@ -63,10 +74,8 @@ function hasDriver(): boolean {
 describeWithLibrary("NVIDIA's libnccl", (path) => {
   let answers: Answers;
   beforeAll(async () => {
-    answers = await ask(
-      path,
-      [...functionsSince.values()].flat().map((name) => `nccl${name}`),
-    );
+    const names = [...functionsSince.values()].flat().map((name) => `nccl${name}`);
+    answers = (await answersOf("ask-library.ts", [path, ...names])) as Answers;
   }, 60_000);
 
   test("says its version", () => {
@@ -104,5 +113,20 @@ describeWithLibrary("NVIDIA's libnccl", (path) => {
       expect({ title, result, communicator }).toEqual({ title, result: 1, communicator: 0 }); // ncclUnhandledCudaError
       expect(message).toContain("CUDA driver version is insufficient");
     }
+  });
+
+  test("the backend takes it, and says why it cannot make a communicator on the emulator's driver", async () => {
+    const env = { C10D_NCCL_LIBRARY: path, C10D_CUDA_LIBRARY: emulatedDriver };
+    const { probe, failure } = (await answersOf("make-group.ts", [], env)) as GroupAnswers;
+    expect(probe).toMatchObject({ available: true, version: `NCCL ${versionText(answers.version.number)}` });
+    expect(failure?.name).toBe("DistBackendError");
+    expect(failure?.message).toMatch(/ncclCommInitRankConfig: unhandled cuda error .*, last error: Cuda failure '.+'/);
+  });
+
+  test("capabilities are those of its version", () => {
+    const { number } = answers.version;
+    const { ops } = capabilitiesOf(number);
+    expect(ops.broadcast?.includes("float8_e4m3fn")).toBe(number >= FLOAT8_SINCE);
+    expect(ops.allReduce).toContain("bfloat16");
   });
 });

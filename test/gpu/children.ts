@@ -12,6 +12,7 @@ export interface Ending {
 export interface ChildOptions {
   readonly command: readonly string[];
   readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly cwd?: string;
   readonly limitMs: number;
   /** File that gets its output. */
   readonly log: string;
@@ -21,10 +22,11 @@ export interface ChildOptions {
  * Runs a command in a process group of its own and kills all of the group when the limit is over, and what is left of it
  * when the command has ended: a rank that hangs on a GPU must not be in the way of the next part.
  */
-export async function runChild({ command, env, limitMs, log }: ChildOptions): Promise<Ending> {
+export async function runChild({ command, env, cwd, limitMs, log }: ChildOptions): Promise<Ending> {
   const file = openSync(log, "w");
   const child = Bun.spawn([...command], {
     env: { ...process.env, ...env },
+    ...(cwd !== undefined && { cwd }),
     stdin: "ignore",
     stdout: file,
     stderr: file,

@@ -1,12 +1,15 @@
 // Run by `bun test ./test/gpu/conformance-suite.ts`: the conformance suite with the CUDA devices and the NCCL of this
-// machine, for world sizes in C10D_GPU_WORLD_SIZES.
+// machine. C10D_GPU_CONFORMANCE is a ConformanceTerms in JSON; one rank by default.
 import { setDefaultTimeout } from "bun:test";
 import plugin from "../../src/backends/nccl/plugin.ts";
 import { testBackend } from "../../src/testing/index.ts";
+import type { ConformanceTerms } from "./conformance.ts";
 import memory from "./cuda-memory.ts";
 import { ncclLimits } from "./nccl-limits.ts";
+import { spawnWith } from "./two-ranks.ts";
 
 setDefaultTimeout(60_000);
 
-const worldSizes = (process.env.C10D_GPU_WORLD_SIZES ?? "1").split(",").map(Number);
-testBackend(plugin, { worldSizes, memory, skip: ncclLimits });
+const text = process.env.C10D_GPU_CONFORMANCE ?? '{ "ranks": 1, "env": {} }';
+const { ranks, env } = JSON.parse(text) as ConformanceTerms;
+testBackend(plugin, { worldSizes: [ranks], memory, skip: ncclLimits, spawn: spawnWith(env) });

@@ -45,16 +45,22 @@ export class Skipped extends Error {
   override readonly name = "Skipped";
 }
 
+/** A part; it should have ended before `limitMs` are over. */
+export type PartBody = (facts: Facts, limitMs: number) => PartReport | Promise<PartReport>;
+
+/** Time for a part that knows its limit to report that it is over. */
+const RESERVE_MS = 3_000;
+
 /**
- * Runs the body of a part. Its process gets the path of a file with the {@link Facts}, and of one for its report; a
- * report that says that it failed gives exit code 1.
+ * Runs the body of a part. Its process gets the path of a file with the {@link Facts}, that of one for its report, and
+ * the milliseconds that it has; a report that says that it failed gives exit code 1.
  */
-export async function runPart(body: (facts: Facts) => PartReport | Promise<PartReport>): Promise<never> {
-  const [factsPath = "", reportPath = ""] = Bun.argv.slice(2);
+export async function runPart(body: PartBody): Promise<never> {
+  const [factsPath = "", reportPath = "", limit = ""] = Bun.argv.slice(2);
   const facts = JSON.parse(readFileSync(factsPath, "utf8")) as Facts;
   let report: PartReport;
   try {
-    report = await body(facts);
+    report = await body(facts, Number(limit) - RESERVE_MS);
   } catch (error) {
     console.error(error);
     report = { outcome: error instanceof Skipped ? "skipped" : "failed", lines: [messageOf(error)] };

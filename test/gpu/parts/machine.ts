@@ -25,10 +25,10 @@ const pythons = [
   "/opt/torch/.venv/bin/python3",
 ];
 
-/** Output of a command, if it can be had in time. */
+/** Output of a command, if it can be had in time. The first import of PyTorch on a machine can take a minute. */
 function ask(...command: readonly string[]): string | undefined {
   try {
-    const { stdout, success } = Bun.spawnSync([...command], { stdout: "pipe", stderr: "ignore", timeout: 30_000 });
+    const { stdout, success } = Bun.spawnSync([...command], { stdout: "pipe", stderr: "ignore", timeout: 70_000 });
     return success ? stdout.toString().trim() : undefined;
   } catch {
     return undefined;

@@ -1,6 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { freePort, runProgram } from "../interop/programs.ts";
-import type { Optional } from "./exchange.ts";
+import type { Need } from "./exchange.ts";
 
 /** The program that takes a rank's part in the exchange. */
 export type Program = (device: string) => readonly string[];
@@ -27,8 +27,8 @@ export interface PairOptions {
   readonly programs: readonly [Program, Program];
   readonly devices: readonly [string, string];
   readonly env?: Readonly<Record<string, string>>;
-  /** Steps that the backend cannot do; for ranks of Bun. */
-  readonly without?: readonly Optional[];
+  /** What the backend lacks. */
+  readonly without?: readonly Need[];
   readonly limitMs: number;
 }
 

@@ -1,6 +1,7 @@
 """A rank of the mixed communicator: the steps of ../exchange.ts with torch.distributed.
 
-mixed-rank.py DEVICE: cuda:0 and so on, by NCCL, or cpu, by Gloo; rank, size and store as env:// has them. Prints one line for each step, ends with 1 if one failed.
+mixed-rank.py DEVICE [WITHOUT...]: cuda:0 and so on, by NCCL, or cpu, by Gloo; WITHOUT are needs of steps that are left out.
+Rank, size and store are those of env://. Prints a line for each step, ends with 1 if one failed.
 """
 
 import datetime
@@ -23,13 +24,23 @@ failed = False
 
 def values(of, count=COUNT, dtype=torch.float32, start=0):
     """What a rank contributes: (1 .. 7) times its number, counted from one."""
-    return ((torch.arange(start, start + count) % 7 + 1) * (of + 1)).to(dtype).to(device)
+    return ((torch.arange(start, start + count) % 7 + 1) * (of + 1)).to(dtype)
+
+
+def own(count=COUNT, dtype=torch.float32, start=0):
+    """The same of this rank, on its device."""
+    return values(rank, count, dtype, start).to(device)
+
+
+def zeros(count=COUNT):
+    return torch.zeros(count).to(device)
 
 
 def check(step, tensor, expected):
     global failed
     if on_gpu:
         torch.cuda.synchronize()
+    tensor = tensor.cpu()  # all arithmetic is on the host: that of the device is not the subject
     good = torch.equal(tensor, expected)
     failed = failed or not good
     print(f"{'ok' if good else 'WRONG'} {step}", flush=True)
@@ -38,62 +49,100 @@ def check(step, tensor, expected):
 
 
 everyone = range(size)
-for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int32, torch.int64, torch.uint8):
-    tensor = values(rank, dtype=dtype)
-    dist.all_reduce(tensor)
-    check(f"all-reduce {str(dtype).split('.')[-1]}", tensor, sum(values(r, dtype=dtype) for r in everyone))
 
-tensor = values(rank)
+
+def total(count=COUNT, start=0, dtype=torch.float32):
+    return sum(values(r, count, dtype, start) for r in everyone)
+
+
+for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int32, torch.int64, torch.uint8):
+    tensor = own(dtype=dtype)
+    dist.all_reduce(tensor)
+    check(f"all-reduce {str(dtype).split('.')[-1]}", tensor, total(dtype=dtype))
+
+tensor = own()
 dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
 check("all-reduce MAX", tensor, values(size - 1))
 
-if on_gpu:  # Gloo has no averages.
-    tensor = values(rank)
+if on_gpu:
+    tensor = own()
     dist.all_reduce(tensor, op=dist.ReduceOp.AVG)
-    check("all-reduce AVG", tensor, sum(values(r) for r in everyone) / size)
+    check("all-reduce AVG", tensor, total() / size)
+    tensor = own()
+    dist.all_reduce(tensor, op=dist._make_nccl_premul_sum(0.5))
+    check("all-reduce PREMUL_SUM", tensor, total() / 2)
+    tensor = torch.tensor([rank == 0 and i % 2 == 1 for i in range(4)]).to(device)
+    dist.all_reduce(tensor)
+    check("all-reduce bool", tensor, torch.tensor([False, True, False, True]))
+    tensor = torch.view_as_complex(values(rank, 2 * COUNT).view(COUNT, 2)).to(device)
+    dist.all_reduce(tensor)
+    check("all-reduce complex64", tensor, torch.view_as_complex(total(2 * COUNT).view(COUNT, 2)))
+
+    tensors = [own(10), own(20)]
+    dist.all_reduce_coalesced(tensors)
+    for i, tensor in enumerate(tensors):
+        check(f"all-reduce of a list, {i}", tensor, total(10 + 10 * i))
 
 for root in everyone:
-    tensor = values(rank)
+    tensor = own()
     dist.broadcast(tensor, src=root)
     check(f"broadcast from {root}", tensor, values(root))
 
 for root in everyone:
-    tensor = values(rank)
+    tensor = own()
     dist.reduce(tensor, dst=root)
     if rank == root:
-        check(f"reduce to {root}", tensor, sum(values(r) for r in everyone))
+        check(f"reduce to {root}", tensor, total())
 
-gathered = torch.zeros(size * COUNT, device=device)
-dist.all_gather_into_tensor(gathered, values(rank))
+gathered = zeros(size * COUNT)
+dist.all_gather_into_tensor(gathered, own())
 check("all-gather into one tensor", gathered, torch.cat([values(r) for r in everyone]))
 
-parts = [torch.zeros(COUNT, device=device) for _ in everyone]
-dist.all_gather(parts, values(rank))
-check("all-gather of a list", torch.cat(parts), torch.cat([values(r) for r in everyone]))
+parts = [zeros() for _ in everyone]
+dist.all_gather(parts, own())
+for r, part in enumerate(parts):
+    check(f"all-gather of a list, {r}", part, values(r))
 
 for root in everyone:
-    parts = [torch.zeros(COUNT, device=device) for _ in everyone] if rank == root else None
-    dist.gather(values(rank), parts, dst=root)
-    if rank == root:
-        check(f"gather to {root}", torch.cat(parts), torch.cat([values(r) for r in everyone]))
+    parts = [zeros() for _ in everyone] if rank == root else None
+    dist.gather(own(), parts, dst=root)
+    for r, part in enumerate(parts or []):
+        check(f"gather to {root}, {r}", part, values(r))
 
 for root in everyone:
-    part = torch.zeros(COUNT, device=device)
-    dist.scatter(part, [values(root, start=r) for r in everyone] if rank == root else None, src=root)
+    part = zeros()
+    dist.scatter(part, [own(start=r) for r in everyone] if rank == root else None, src=root)
     check(f"scatter from {root}", part, values(root, start=rank))
 
-part = torch.zeros(COUNT, device=device)
-dist.reduce_scatter_tensor(part, values(rank, size * COUNT))
-check("reduce-scatter", part, sum(values(r, COUNT, start=rank * COUNT) for r in everyone))
+part = zeros()
+dist.reduce_scatter_tensor(part, own(size * COUNT))
+check("reduce-scatter", part, total(start=rank * COUNT))
 
-received = torch.zeros(size * COUNT, device=device)
-dist.all_to_all_single(received, values(rank, size * COUNT))
-check("all-to-all", received, torch.cat([values(r, COUNT, start=rank * COUNT) for r in everyone]))
+if on_gpu:
+    part = zeros(5 + rank)
+    dist.reduce_scatter(part, [own(5 + r) for r in everyone])
+    check("reduce-scatter of unequal parts", part, total(5 + rank))
+
+if "exchange" not in sys.argv[2:]:
+    received = zeros(size * COUNT)
+    dist.all_to_all_single(received, own(size * COUNT))
+    check("all-to-all", received, torch.cat([values(r, COUNT, start=rank * COUNT) for r in everyone]))
+    splits = [3 + r for r in everyone]  # rank r has 3 + s elements for rank s
+    received = zeros(size * (3 + rank))
+    dist.all_to_all_single(received, own(sum(splits)), [3 + rank] * size, splits)
+    start = sum(splits[:rank])
+    check("all-to-all of unequal parts", received, torch.cat([values(r, 3 + rank, start=start) for r in everyone]))
 
 for sender in everyone:
-    tensor = values(rank)
+    tensor = own()
     dist.send(tensor, dst=peer) if rank == sender else dist.recv(tensor, src=peer)
     check(f"message from {sender}", tensor, values(sender))
+
+group = dist.new_group(list(everyone))
+tensor = own()
+dist.all_reduce(tensor, group=group)
+check("all-reduce in another group", tensor, total())
+dist.destroy_process_group(group)
 
 dist.barrier()
 print("ok barrier", flush=True)

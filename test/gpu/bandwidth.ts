@@ -21,8 +21,9 @@ export async function timingsOfBun({ devices, env, sizes, seconds, limitMs }: Me
   const args: TimingArguments = { devices, sizes, seconds };
   const file = fileURLToPath(new URL("timing-rank.ts", import.meta.url));
   const outcomes = await spawnRanks(devices.length, file, { args, timeout: limitMs, ...spawnWith(env) });
-  for (const { rank, error, exitCode, hung, hang, stderr } of outcomes) {
+  for (const { rank, error, exitCode, hung, hang, stdout, stderr } of outcomes) {
     if (error === undefined && exitCode === 0) continue;
+    console.log(`── rank ${rank}\n${stdout}\n${stderr}`);
     throw new Error(`rank ${rank}: ${hung ? `hung in ${hang?.text}` : (error?.message ?? stderr.slice(-400))}`);
   }
   return outcomes[0]?.value as readonly Timing[];
@@ -49,7 +50,9 @@ export async function timingsOfTorch(python: string, measurement: Measurement): 
   for (const [rank, { code, stderr }] of ends.entries()) {
     if (code !== 0) throw new Error(`PyTorch's rank ${rank} ended with ${code}: ${stderr.trim().slice(-400)}`);
   }
-  return JSON.parse(ends[0]?.stdout.trim().split("\n").at(-1) ?? "") as readonly Timing[];
+  const line = ends[0]?.stdout.split("\n").find((each) => each.startsWith("[{"));
+  if (line === undefined) throw new Error(`PyTorch's rank 0 printed no timings: ${ends[0]?.stdout.slice(-400)}`);
+  return JSON.parse(line) as readonly Timing[];
 }
 
 /** nccl-tests' factor from algorithm bandwidth to bus bandwidth: bytes that cross the slowest link, per byte of size. */

@@ -47,9 +47,11 @@ export async function runPair({ programs, devices, env, without = [], limitMs }:
     }),
   );
   const wrong = ends.flatMap(({ code, stdout, stderr }, rank) => {
-    const lines = stdout.split("\n").filter((line) => line !== "" && !line.startsWith("ok "));
+    // Libraries write to standard output, too.
+    const lines = stdout.split("\n").filter((line) => line.startsWith("WRONG "));
     if (code === 0 && lines.length === 0) return [];
     const how = code === null ? `was stopped after ${limitMs / 1000} s` : `ended with code ${code}`;
+    console.log(`── rank ${rank} ${how}\n${stdout}\n${stderr}`);
     return [`rank ${rank} ${how}: ${[...lines, ...stderr.trim().split("\n").slice(-4)].join(" / ").slice(0, 800)}`];
   });
   const steps = Math.min(

@@ -59,7 +59,9 @@ const logs: string[] = [];
 /** Environment of a part. Unless the user has named a library, it is PyTorch's, so that both can use it. */
 function environment(): Record<string, string> {
   if (facts.emulator) return emulatorEnvironment();
-  return facts.library === undefined || process.env.C10D_NCCL_LIBRARY ? {} : { C10D_NCCL_LIBRARY: facts.library };
+  const debug = process.env.NCCL_DEBUG ?? "WARN";
+  if (facts.library === undefined || process.env.C10D_NCCL_LIBRARY) return { NCCL_DEBUG: debug };
+  return { NCCL_DEBUG: debug, C10D_NCCL_LIBRARY: facts.library };
 }
 
 async function run({ name, title, limitSeconds }: PlannedPart): Promise<PartResult> {

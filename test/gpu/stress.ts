@@ -22,8 +22,9 @@ export async function stressRanks({ devices, env, seconds }: StressJob): Promise
   const file = fileURLToPath(new URL("stress-rank.ts", import.meta.url));
   const timeout = (seconds + 20) * 1000;
   const outcomes = await spawnRanks(devices.length, file, { args, timeout, ...spawnWith(env) });
-  const wrong = outcomes.flatMap(({ rank, error, exitCode, signal, hung, hang, stderr }) => {
+  const wrong = outcomes.flatMap(({ rank, error, exitCode, signal, hung, hang, stdout, stderr }) => {
     if (error === undefined && exitCode === 0) return [];
+    console.log(`── rank ${rank}\n${stdout}\n${stderr}`);
     const how = hung ? `hung in ${hang?.text ?? "no op"}` : (error?.message ?? `ended with ${signal ?? exitCode}`);
     return [
       `rank ${rank} (seed ${args.seed}): ${how} ${stderr.trim().split("\n").slice(-3).join(" / ")}`.slice(0, 800),

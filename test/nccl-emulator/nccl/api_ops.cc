@@ -70,13 +70,25 @@ ncclResult_t enqueue(ncclComm_t handle, ncclRedOp_t redop, Op op) {
       return misuse(ncclInvalidUsage, "%s : communicator is finalized or suspended", name);
     if (auto place = check_place(communicator, name, op.stream); place != ncclSuccess) return place;
     if (auto arguments = check_arguments(communicator, name, redop, &op); arguments != ncclSuccess) return arguments;
-    communicator.number(&op);
-    auto& faults = InjectedFaults::of_process();
-    if (faults.concern(communicator.rank)) {
-      op.hangs = op.index == faults.hang;
-      if (op.index == faults.internal) return refuse(ncclInternalError, "NCCL emulator: injected internal error");
+    const auto launch = [&](Op each) {
+      communicator.number(&each);
+      auto& faults = InjectedFaults::of_process();
+      if (faults.concern(communicator.rank)) {
+        each.hangs = each.index == faults.hang;
+        if (each.index == faults.internal) return refuse(ncclInternalError, "NCCL emulator: injected internal error");
+      }
+      if (!cuemu_null_mode()) group.add(call.body(), each);
+      return ncclSuccess;
+    };
+    if (op.kind != OpKind::all_to_all) return launch(op);
+    // As NVIDIA's library: a message to and from each rank. So ranks that send these themselves take part.
+    for (int peer = 0; op.count > 0 && peer < communicator.ranks; peer++) {
+      const auto offset = static_cast<size_t>(peer) * op.bytes();
+      const Op out{OpKind::send, op.in + offset, 0, op.count, op.dtype, op.redop, peer, op.stream};
+      if (auto result = launch(out); result != ncclSuccess) return result;
+      const Op in{OpKind::recv, 0, op.out + offset, op.count, op.dtype, op.redop, peer, op.stream};
+      if (auto result = launch(in); result != ncclSuccess) return result;
     }
-    if (!cuemu_null_mode()) group.add(call.body(), op);
     return ncclSuccess;
   });
   // As NCCL: a refused call is the end of a communicator that does not block.

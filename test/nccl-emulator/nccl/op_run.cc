@@ -90,8 +90,7 @@ void OpRun::start(Exchange& exchange) {
     return;
   }
   auto channel = op_.message() ? Channel::messages : Channel::collectives;
-  bool own_part_for_each =
-      op_.kind == OpKind::reduce_scatter || op_.kind == OpKind::all_to_all || op_.kind == OpKind::scatter;
+  bool own_part_for_each = op_.kind == OpKind::reduce_scatter || op_.kind == OpKind::scatter;
   incoming_.assign(static_cast<size_t>(ranks_), nullptr);
   for (int peer = 0; peer < ranks_; peer++) {
     auto offset = own_part_for_each ? static_cast<size_t>(peer) * op_.bytes() : 0;
@@ -116,8 +115,7 @@ void OpRun::advance(bool eager) {
 const char* OpRun::part_of(int rank) const {
   if (auto* message = incoming_[static_cast<size_t>(rank)]) return message->data.data();
   if (rank != rank_) return nullptr;
-  bool own_part_for_each =
-      op_.kind == OpKind::reduce_scatter || op_.kind == OpKind::all_to_all || op_.kind == OpKind::scatter;
+  bool own_part_for_each = op_.kind == OpKind::reduce_scatter || op_.kind == OpKind::scatter;
   return own_part_for_each && in_ ? in_ + static_cast<size_t>(rank) * op_.bytes() : in_;
 }
 
@@ -132,7 +130,6 @@ void OpRun::finish() {
   if (!out_) return;
   switch (op_.kind) {
     case OpKind::all_gather:
-    case OpKind::all_to_all:
     case OpKind::gather:
       return copy_parts(true);
     case OpKind::broadcast:

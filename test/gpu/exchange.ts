@@ -10,11 +10,14 @@ export interface Step {
   readonly wrong?: string;
 }
 
+const needs = ["nccl", "exchange"] as const;
 /**
  * What a step needs that not all backends have: `nccl`, ops and dtypes that Gloo lacks; `exchange`, messages that cross
  * within one call.
  */
-export type Need = "nccl" | "exchange";
+export type Need = (typeof needs)[number];
+
+export const isNeed = (word: string): word is Need => needs.some((need) => need === word);
 
 /** Number of elements of most tensors. */
 export const COUNT = 1001;

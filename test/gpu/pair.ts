@@ -29,18 +29,27 @@ export interface PairOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** What the backend lacks. */
   readonly without?: readonly Need[];
+  /** Whether the groups are bound to their devices, with communicators that are made at once. Default is `false`. */
+  readonly eager?: boolean;
   readonly limitMs: number;
 }
 
 /** Runs the exchange of two ranks, the first of which hosts the store and makes NCCL's unique id. */
-export async function runPair({ programs, devices, env, without = [], limitMs }: PairOptions): Promise<PairOutcome> {
+export async function runPair({
+  programs,
+  devices,
+  env,
+  without = [],
+  eager,
+  limitMs,
+}: PairOptions): Promise<PairOutcome> {
   const port = String(freePort());
   const ends = await Promise.all(
     programs.map((program, rank) => {
       const own = { RANK: String(rank), LOCAL_RANK: String(rank), WORLD_SIZE: "2" };
       const store = { MASTER_ADDR: "127.0.0.1", MASTER_PORT: port };
       return runProgram(
-        [...program(devices[rank] ?? "cpu"), ...without],
+        [...program(devices[rank] ?? "cpu"), ...without, ...(eager ? ["eager"] : [])],
         { ...env, ...environmentOfRank(env, rank), ...own, ...store },
         limitMs,
       );

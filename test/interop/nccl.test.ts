@@ -1,4 +1,4 @@
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { fileURLToPath } from "node:url";
 import { bunRank, type Program, pythonRank, runPair } from "../gpu/pair.ts";
 import { describeWithTorch214 } from "./torch.ts";
@@ -16,13 +16,18 @@ describeWithTorch214(
   "a communicator of PyTorch's ProcessGroupNCCL and Bun, on the emulators of CUDA and NCCL",
   (python) => {
     const torch: Program = (device) => ["env", `LD_PRELOAD=${preload}`, ...pythonRank(python)(device)];
-    test.each([
-      ["PyTorch is rank 0", [torch, bunRank]],
-      ["Bun is rank 0", [bunRank, torch]],
-    ] satisfies [string, [Program, Program]][])("%s", async (_, programs) => {
-      const env = { ...libraries, NCCL_EMULATOR_DEVICES: "2" };
-      const outcome = await runPair({ programs, devices: ["cuda:0", "cuda:1"], env, limitMs: 120_000 });
-      expect(outcome).toEqual({ passed: true, steps: 32, wrong: [] });
+    describe.each([
+      ["made by the first op", false],
+      ["made at once, for a bound device", true],
+    ])("%s", (_, eager) => {
+      test.each([
+        ["PyTorch is rank 0", [torch, bunRank]],
+        ["Bun is rank 0", [bunRank, torch]],
+      ] satisfies [string, [Program, Program]][])("%s", async (_, programs) => {
+        const env = { ...libraries, NCCL_EMULATOR_DEVICES: "2" };
+        const outcome = await runPair({ programs, devices: ["cuda:0", "cuda:1"], env, eager, limitMs: 120_000 });
+        expect(outcome).toEqual({ passed: true, steps: 32, wrong: [] });
+      });
     });
   },
 );

@@ -1,7 +1,7 @@
 """A rank of the mixed communicator: the steps of ../exchange.ts with torch.distributed.
 
-mixed-rank.py DEVICE [WITHOUT...]: cuda:0 and so on, by NCCL, or cpu, by Gloo; WITHOUT are needs of steps that are left out.
-Rank, size and store are those of env://. Prints a line for each step, ends with 1 if one failed.
+mixed-rank.py DEVICE [WORD...]: cuda:0 and so on, by NCCL, or cpu, by Gloo. Words: needs of steps that are left out; eager, to
+bind the group to the device. Rank, size and store are those of env://. Prints a line for each step, ends with 1 if one failed.
 """
 
 import datetime
@@ -16,7 +16,8 @@ device = torch.device(sys.argv[1])
 on_gpu = device.type == "cuda"
 if on_gpu:
     torch.cuda.set_device(device)
-dist.init_process_group("nccl" if on_gpu else "gloo", timeout=datetime.timedelta(seconds=40))
+bound = device if "eager" in sys.argv[2:] else None
+dist.init_process_group("nccl" if on_gpu else "gloo", timeout=datetime.timedelta(seconds=40), device_id=bound)
 rank, size = dist.get_rank(), dist.get_world_size()
 peer = 1 - rank
 failed = False

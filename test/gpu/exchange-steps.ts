@@ -156,6 +156,19 @@ export const exchangeSteps: readonly ExchangeStep[] = [
     },
   },
   {
+    needs: "exchange",
+    async run(it) {
+      const received = it.blank();
+      const peer = 1 - it.rank;
+      const works = dist.batchIsendIrecv([
+        { op: dist.isend, tensor: it.own(), peer },
+        { op: dist.irecv, tensor: received, peer },
+      ]);
+      await Promise.all(works);
+      await it.check("messages that cross, in a batch", received, values(peer));
+    },
+  },
+  {
     async run(it) {
       for (const sender of it.everyone) {
         const tensor = it.own();

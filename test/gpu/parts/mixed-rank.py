@@ -134,6 +134,12 @@ if "exchange" not in sys.argv[2:]:
     start = sum(splits[:rank])
     check("all-to-all of unequal parts", received, torch.cat([values(r, 3 + rank, start=start) for r in everyone]))
 
+if "exchange" not in sys.argv[2:]:
+    received = zeros()
+    for work in dist.batch_isend_irecv([dist.P2POp(dist.isend, own(), peer), dist.P2POp(dist.irecv, received, peer)]):
+        work.wait()
+    check("messages that cross, in a batch", received, values(peer))
+
 for sender in everyone:
     tensor = own()
     dist.send(tensor, dst=peer) if rank == sender else dist.recv(tensor, src=peer)

@@ -52,7 +52,7 @@ describeWithTorch("PyTorch's timings", (python) => {
   test("are those of all ops and sizes, in the same order", async () => {
     const sizes = [4, 4096];
     const measurement = { devices: ["cpu", "cpu"], env: {}, sizes, seconds: 0.2, limitMs: 60_000 };
-    const timings = await timingsOfTorch(python, measurement);
+    const timings = await timingsOfTorch([python], measurement);
     expect(timings.map(({ op, bytes }) => ({ op, bytes }))).toEqual(
       timedOps.flatMap((op) => sizes.map((bytes) => ({ op, bytes }))),
     );

@@ -30,7 +30,7 @@ export async function timingsOfBun({ devices, env, sizes, seconds, limitMs }: Me
 }
 
 /** Timings of PyTorch on the same devices, with the same libnccl. */
-export async function timingsOfTorch(python: string, measurement: Measurement): Promise<readonly Timing[]> {
+export async function timingsOfTorch(python: readonly string[], measurement: Measurement): Promise<readonly Timing[]> {
   const { devices, env, sizes, seconds, limitMs } = measurement;
   const program = fileURLToPath(new URL("parts/bandwidth.py", import.meta.url));
   const port = String(freePort());
@@ -43,7 +43,7 @@ export async function timingsOfTorch(python: string, measurement: Measurement): 
         MASTER_ADDR: "127.0.0.1",
         MASTER_PORT: port,
       };
-      const command = [python, program, device, String(seconds), sizes.join(",")];
+      const command = [...python, program, device, String(seconds), sizes.join(",")];
       return runProgram(command, { ...Object.fromEntries(own), ...job }, limitMs);
     }),
   );

@@ -10,3 +10,12 @@ export function emulatorEnvironment(): Record<string, string> {
     NCCL_EMULATOR_DEVICES: "2",
   };
 }
+
+/**
+ * Command for a Python with PyTorch for CUDA whose libraries for CUDA and NCCL are the emulator's; see
+ * ../nccl-emulator/runtime/README.md.
+ */
+export function emulatedPython(path: string): readonly string[] {
+  const libraries = ["libcuda.so.1", "libemulated_cudart.so", "libnccl.so.2"].map((name) => `${folder}/${name}`);
+  return ["env", `LD_PRELOAD=${libraries.join(":")}`, path];
+}

@@ -5,7 +5,7 @@ import { bunRank, type Program, pythonRank, runPair } from "./pair.ts";
 const [python, preload = ""] = Bun.argv.slice(2);
 const pairs: [string, readonly [Program, Program]][] = [["two ranks of Bun", [bunRank, bunRank]]];
 if (python !== undefined) {
-  const torch: Program = (device) => ["env", `LD_PRELOAD=${preload}`, ...pythonRank(python)(device)];
+  const torch = pythonRank("env", `LD_PRELOAD=${preload}`, python);
   pairs.push(["PyTorch is rank 0, Bun rank 1", [torch, bunRank]], ["Bun is rank 0, PyTorch rank 1", [bunRank, torch]]);
 }
 for (const [name, programs] of pairs) {

@@ -7,11 +7,13 @@ export type Program = (device: string) => readonly string[];
 
 const file = (name: string): string => fileURLToPath(new URL(`parts/${name}`, import.meta.url));
 
+/** A rank of this library. */
 export const bunRank: Program = (device) => [process.execPath, file("mixed-rank.ts"), device];
 
+/** A rank of PyTorch, by the command for its Python. */
 export const pythonRank =
-  (python: string): Program =>
-  (device) => [python, file("mixed-rank.py"), device];
+  (...python: readonly string[]): Program =>
+  (device) => [...python, file("mixed-rank.py"), device];
 
 /** How two ranks got on. */
 export interface PairOutcome {

@@ -7,8 +7,8 @@ export interface Facts {
   readonly emulator: boolean;
   /** Whether to take small sizes and short times, as the test of the runbook does. */
   readonly short: boolean;
-  /** A Python with PyTorch. */
-  readonly python?: string;
+  /** Command for a Python with PyTorch. */
+  readonly python?: readonly string[];
   /** Version of that PyTorch if it was built for CUDA and sees a GPU. */
   readonly torchOnGpu?: string;
   /** PyTorch's libnccl.so.2. */

@@ -1,7 +1,7 @@
 // What there is on this machine. Fails only if the machine cannot be asked at all.
-import { existsSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
+import { emulatedPython } from "../emulator.ts";
 import { runPart } from "../part.ts";
 
 /** What machine.py prints. */
@@ -18,12 +18,15 @@ interface PythonFound {
 }
 
 const root = fileURLToPath(new URL("../../..", import.meta.url));
-const pythons = [
-  process.env.C10D_TORCH_PYTHON,
-  "python3",
-  `${root}.tools/torch/bin/python`,
-  "/opt/torch/.venv/bin/python3",
-];
+const pythons = ["python3", `${root}.tools/torch/bin/python`, "/opt/torch/.venv/bin/python3"];
+const chosen = process.env.C10D_TORCH_PYTHON;
+
+/** Commands that may start a Python with PyTorch. */
+function candidates(emulator: boolean): readonly (readonly string[])[] {
+  const newest = process.env.C10D_TORCH_214_PYTHON || `${root}.tools/torch-2.14/bin/python`;
+  if (emulator) return [emulatedPython(newest)];
+  return [...(chosen ? [chosen] : []), ...pythons].map((path) => [path]);
+}
 
 /** Output of a command, if it can be had in time. The first import of PyTorch on a machine can take a minute. */
 function ask(...command: readonly string[]): string | undefined {
@@ -35,23 +38,27 @@ function ask(...command: readonly string[]): string | undefined {
   }
 }
 
+interface Python {
+  readonly command: readonly string[];
+  readonly found: PythonFound;
+}
+
 /** The first Python with a PyTorch that sees a GPU, else the first with PyTorch. */
-function python(): PythonFound | undefined {
-  let second: PythonFound | undefined;
-  for (const each of pythons) {
-    if (!each || (each.startsWith("/") && !existsSync(each))) continue;
-    const text = ask(each, fileURLToPath(new URL("machine.py", import.meta.url)));
+function python(emulator: boolean): Python | undefined {
+  let second: Python | undefined;
+  for (const command of candidates(emulator)) {
+    const text = ask(...command, fileURLToPath(new URL("machine.py", import.meta.url)));
     if (text === undefined) continue;
     const found = JSON.parse(text) as PythonFound;
-    if (found.available === true) return found;
-    if (found.torch !== undefined) second ??= found;
+    if (found.available === true) return { command, found };
+    if (found.torch !== undefined) second ??= { command, found };
   }
   return second;
 }
 
 await runPart(({ emulator }) => {
   const gpus = ask("nvidia-smi", "--query-gpu=name,driver_version,memory.total,pci.bus_id", "--format=csv,noheader");
-  const found = python();
+  const { command, found } = python(emulator) ?? {};
   const gibibytes = (totalmem() / 2 ** 30).toFixed(0);
   const lines = [
     `${cpus().length} cores (${cpus()[0]?.model ?? "?"}), ${gibibytes} GiB, Linux ${release()}, ${ask("ldd", "--version")?.split("\n")[0] ?? "no ldd"}`,
@@ -65,15 +72,14 @@ await runPart(({ emulator }) => {
     if (found.nccl !== undefined) lines.push(`PyTorch's NCCL: ${found.nccl}`);
     if (found.available !== true) lines.push("PyTorch sees no GPU: parts that need it are skipped");
   }
-  const torch = found?.available === true && !emulator ? found : undefined;
   return {
     outcome: "passed",
     lines,
     figures: { gpus, python: found },
     facts: {
-      ...(found === undefined ? {} : { python: found.path }),
-      ...(torch?.torch === undefined ? {} : { torchOnGpu: torch.torch }),
-      ...(emulator || !found?.library ? {} : { library: found.library }),
+      ...(command !== undefined && { python: command }),
+      ...(found?.available === true && found.torch !== undefined && { torchOnGpu: found.torch }),
+      ...(!emulator && found?.library && { library: found.library }),
     },
   };
 });

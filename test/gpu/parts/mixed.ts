@@ -7,7 +7,7 @@ import { runPart, Skipped } from "../part.ts";
 await runPart(async ({ python, torchOnGpu, twoRanks }) => {
   if (python === undefined || torchOnGpu === undefined) throw new Skipped("there is no PyTorch that sees a GPU");
   if (twoRanks === undefined) throw new Skipped("two ranks did not work");
-  const torch = pythonRank(python);
+  const torch = pythonRank(...python);
   const orders: Readonly<Record<string, readonly [Program, Program]>> = {
     "PyTorch is rank 0, Bun rank 1": [torch, bunRank],
     "Bun is rank 0, PyTorch rank 1": [bunRank, torch],

@@ -2,12 +2,15 @@ import { fileURLToPath } from "node:url";
 
 const folder = fileURLToPath(new URL("../../build/release/nccl-emulator", import.meta.url));
 
-/** Has a process use the emulator of CUDA and NCCL, which `./bootstrap build` makes, in place of the machine's. */
-export function emulatorEnvironment(): Record<string, string> {
+/**
+ * Has a process use the emulator of CUDA and NCCL, which `./bootstrap build` makes, in place of the machine's. Another
+ * release or number of devices is taken from the environment.
+ */
+export function emulatorEnvironment() {
   return {
     C10D_CUDA_LIBRARY: `${folder}/libcuda.so.1`,
-    C10D_NCCL_LIBRARY: `${folder}/libnccl.so.2`,
-    NCCL_EMULATOR_DEVICES: "2",
+    C10D_NCCL_LIBRARY: process.env.C10D_NCCL_LIBRARY || `${folder}/libnccl.so.2`,
+    NCCL_EMULATOR_DEVICES: process.env.NCCL_EMULATOR_DEVICES || "2",
   };
 }
 
@@ -16,6 +19,7 @@ export function emulatorEnvironment(): Record<string, string> {
  * ../nccl-emulator/runtime/README.md.
  */
 export function emulatedPython(path: string): readonly string[] {
-  const libraries = ["libcuda.so.1", "libemulated_cudart.so", "libnccl.so.2"].map((name) => `${folder}/${name}`);
+  const { C10D_CUDA_LIBRARY: cuda, C10D_NCCL_LIBRARY: nccl } = emulatorEnvironment();
+  const libraries = [cuda, `${folder}/libemulated_cudart.so`, nccl];
   return ["env", `LD_PRELOAD=${libraries.join(":")}`, path];
 }

@@ -95,6 +95,17 @@ describe("on the emulator, in a short form", () => {
   });
 });
 
+test.each([
+  ["2.30.7", "one GPU, NCCL_MULTI_RANK_GPU_ENABLE=1"],
+  ["2.28.9", "one GPU, a host name for each rank, over sockets"],
+])("two ranks share the only device of the emulator of NCCL %s", async (release, way) => {
+  const library = join(root, `build/release/nccl-emulator/${release}/libnccl.so.2`);
+  const env = { NCCL_EMULATOR_DEVICES: "1", C10D_NCCL_LIBRARY: library };
+  const { code, report } = await runbook(release, ["--emulator", "--short", "--only", "two-ranks"], env);
+  expect(code).toBe(0);
+  expect(report.parts.at(-1)?.lines).toEqual([`${way}: 33 steps passed`]);
+});
+
 describe("where there is no device", () => {
   let run: Run;
   beforeAll(async () => {

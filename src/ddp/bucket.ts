@@ -1,16 +1,8 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
-import {
-  type DType,
-  dtypeOfArray,
-  empty,
-  SparseTensor,
-  Tensor,
-  type TensorLike,
-  type TensorStorage,
-  viewTensor,
-} from "../tensor/index.ts";
-import { copyElements, divideElements, isSameMemory, partOfStorage, scaleElements } from "./elements.ts";
-import { denseGradient, type Gradient, type Parameter, storageOf, zerosLike } from "./parameter.ts";
+import { type DType, SparseTensor, type TensorLike } from "../tensor/index.ts";
+import type { BucketMemory } from "./memory/bucket-memory.ts";
+import { HostBucketMemory } from "./memory/host-bucket-memory.ts";
+import type { Gradient, Parameter } from "./parameter.ts";
 import { emptySparse, scaledSparse } from "./sparse-gradient.ts";
 
 /** Parameters of a {@link Bucket}. */
@@ -36,9 +28,10 @@ export class Bucket {
   pending: number;
   /** The exchange of this iteration, once it has begun. */
   exchange: PromiseLike<Gradient> | undefined;
-  #buffer: Gradient;
-  /** For each parameter, its part of a dense buffer. */
-  readonly #views: readonly TensorStorage[];
+  /** Where dense gradients are. */
+  readonly #memory: BucketMemory | undefined;
+  /** The sparse gradient, if it has that. */
+  #sparse: SparseTensor | undefined;
   /** Parameters whose gradients could not be divided yet: those copied into the buffer, and those computed in it. */
   #undivided: { readonly place: number; readonly inPlace: boolean }[] = [];
 
@@ -54,26 +47,13 @@ export class Bucket {
     this.sparse = sparse;
     this.dtype = dtype ?? first.dtype;
     this.pending = members.length;
-    if (sparse) {
-      this.#buffer = emptySparse(first);
-      this.#views = [];
-      return;
-    }
-    const length = parameters.reduce((sum, each) => sum + each.length, 0);
-    const buffer = empty(this.dtype, length);
-    const storage = storageOf(buffer, "buffer");
-    let start = 0;
-    this.#views = parameters.map((each) => {
-      const view = partOfStorage(storage, this.dtype, start, each.length);
-      start += each.length;
-      return view;
-    });
-    this.#buffer = buffer;
+    if (sparse) this.#sparse = emptySparse(first);
+    else this.#memory = new HostBucketMemory({ parameters, dtype: this.dtype });
   }
 
   /** The flat tensor, or the sparse gradient. */
   get buffer(): Gradient {
-    return this.#buffer;
+    return this.#memory?.buffer ?? (this.#sparse as SparseTensor);
   }
 
   /** Names of its parameters, for messages. */
@@ -81,13 +61,12 @@ export class Bucket {
     return this.parameters.map(({ name }) => name).join(", ");
   }
 
-  /** The part of the buffer for a parameter, in the form of its values: a TypedArray where that has the dtype. */
+  /** The part of the buffer for a parameter, in the form of its values. */
   viewOf(place: number): TensorLike {
-    const [view, parameter] = [this.#views[place], this.parameters[place]];
-    if (view === undefined || parameter === undefined) {
+    if (this.#memory === undefined || this.parameters[place] === undefined) {
       throw new InvalidArgumentError(`bucket ${this.index} has no dense gradient ${place}`, { argument: "place" });
     }
-    return dtypeOfArray(view) === this.dtype ? view : new Tensor(view, this.dtype, parameter.shape);
+    return this.#memory.viewOf(place);
   }
 
   /** Begins an iteration. */
@@ -99,9 +78,8 @@ export class Bucket {
 
   /** @throws InvalidArgumentError unless {@link fill} would take this gradient of a parameter. */
   requireGradient(place: number, grad: Gradient | undefined): void {
-    const parameter = this.parameters[place] as Parameter;
-    if (this.sparse) sparseOf(parameter, grad);
-    else if (grad !== undefined) denseGradient(parameter, grad, this.dtype);
+    if (this.#memory === undefined) sparseOf(this.#parameter(place), grad);
+    else if (grad !== undefined) this.#memory.requireGradient(place, grad);
   }
 
   /**
@@ -111,71 +89,52 @@ export class Bucket {
    * @throws InvalidArgumentError for a gradient of another dtype, length or layout.
    */
   fill(place: number, divisor: number | undefined): void {
-    const parameter = this.parameters[place] as Parameter;
+    const parameter = this.#parameter(place);
     const { grad } = parameter;
-    if (this.sparse) {
-      this.#buffer = sparseOf(parameter, grad);
+    if (this.#memory === undefined) {
+      const given = sparseOf(parameter, grad);
       if (divisor === undefined) this.#undivided.push({ place, inPlace: false });
-      else if (divisor !== 1) this.#buffer = scaledSparse(this.#buffer as SparseTensor, divisor);
+      this.#sparse = (divisor ?? 1) === 1 ? given : scaledSparse(given, divisor as number);
       return;
     }
-    const view = this.#views[place] as TensorStorage;
     if (grad === undefined) {
-      clear(view);
+      this.#memory.clear(place);
       return;
     }
-    const { data, dtype } = denseGradient(parameter, grad, this.dtype);
-    const inPlace = isSameMemory(data, view);
-    if (!inPlace && (divisor === undefined || divisor === 1)) copyElements(view, this.dtype, data, dtype);
+    const inPlace = this.#memory.copyIn(place, grad, divisor ?? 1);
     if (divisor === undefined) this.#undivided.push({ place, inPlace });
-    else if (divisor !== 1 && inPlace) divideElements(view, this.dtype, divisor);
-    // As PyTorch does: multiplied on the way, which is cheaper than a division.
-    else if (divisor !== 1) scaleElements(view, this.dtype, data, dtype, 1 / divisor);
   }
 
   /** Divides what {@link fill} could not. */
   divide(divisor: number): void {
     for (const { place, inPlace } of this.#undivided) {
-      if (this.sparse) this.#buffer = scaledSparse(this.#buffer as SparseTensor, divisor);
-      else if (inPlace) divideElements(this.#views[place] as TensorStorage, this.dtype, divisor);
-      else scaleInPlace(this.#views[place] as TensorStorage, this.dtype, 1 / divisor);
+      if (this.#memory === undefined) this.#sparse = scaledSparse(this.#sparse as SparseTensor, divisor);
+      else this.#memory.divide(place, divisor, inPlace);
     }
     this.#undivided = [];
   }
 
   /** Makes the result of the exchange the content of the buffer. */
   receive(result: Gradient): void {
-    if (this.sparse) {
-      this.#buffer = result;
-      return;
-    }
-    const [own, given] = [storageOf(this.#buffer as TensorLike, "buffer"), viewTensor(result as TensorLike)];
-    if (given.data !== undefined && !isSameMemory(own, given.data)) {
-      copyElements(own, this.dtype, given.data, given.dtype);
-    }
+    if (this.#memory === undefined) this.#sparse = result as SparseTensor;
+    else this.#memory.receive(result as TensorLike);
   }
 
   /** Copies the average of a parameter's gradient out of the buffer, into that gradient if there is one. */
   copyOut(place: number): void {
-    const parameter = this.parameters[place] as Parameter;
-    if (this.sparse) {
-      parameter.grad = this.#buffer;
+    const parameter = this.#parameter(place);
+    if (this.#memory === undefined) {
+      parameter.grad = this.#sparse;
       return;
     }
-    const view = this.#views[place] as TensorStorage;
-    const grad = parameter.grad ?? zerosLike(parameter);
-    const { data, dtype } = denseGradient(parameter, grad, this.dtype);
-    if (!isSameMemory(data, view)) copyElements(data, dtype, view, this.dtype);
+    const grad = parameter.grad ?? this.#memory.gradientFor(place);
+    this.#memory.copyOut(place, grad);
     parameter.grad = grad;
   }
-}
 
-function scaleInPlace(view: TensorStorage, dtype: DType, factor: number): void {
-  scaleElements(view, dtype, view, dtype, factor);
-}
-
-function clear(view: TensorStorage): void {
-  new Uint8Array(view.buffer, view.byteOffset, view.byteLength).fill(0);
+  #parameter(place: number): Parameter {
+    return this.parameters[place] as Parameter;
+  }
 }
 
 function sparseOf(parameter: Parameter, grad: Gradient | undefined): SparseTensor {

@@ -1,5 +1,6 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
-import { Tensor, type TensorLike, type TensorStorage } from "../tensor/index.ts";
+import { SparseTensor, Tensor, type TensorLike, type TensorStorage, viewTensor } from "../tensor/index.ts";
+import { computesOnHost, isOnDevice, nameOfDevice } from "./device-limits.ts";
 import { addElements, copyElements, isSameMemory } from "./elements.ts";
 import { denseGradient, type Gradient, type Parameter, storageOf, zerosLike } from "./parameter.ts";
 import type { Reducer } from "./reducer.ts";
@@ -21,7 +22,7 @@ export class BackwardPass {
   readonly #synchronises: boolean;
   readonly #unused: readonly number[];
   /** What memory each gradient is in. */
-  readonly #given = new Map<object, Map<number, Parameter>>();
+  readonly #given = new Map<unknown, Map<number, Parameter>>();
   #phase: "new" | "open" | "finishing" | "finished" = "new";
 
   /** @internal */
@@ -41,7 +42,8 @@ export class BackwardPass {
    *
    * @param parameter Its name or index.
    * @throws InvalidArgumentError for a parameter that does not exist or is ready already (`READY_TWICE`, in a static graph
-   *   `GRAPH_CHANGED`), for a gradient of another length, dtype or shape, and after {@link finish} (`PASS_FINISHED`).
+   *   `GRAPH_CHANGED`), for a gradient of another length, dtype, shape or device, and after {@link finish}
+   *   (`PASS_FINISHED`); UnsupportedOperationError for the second use of a parameter on a device, in a static graph.
    */
   ready(parameter: string | number, gradient: Gradient): void {
     const { reducer, indexOf } = this.#context;
@@ -67,6 +69,7 @@ export class BackwardPass {
     // Checked before anything is added to it.
     reducer.requireExpected(index, gradient);
     this.#requireOwnMemory(target, gradient);
+    this.#requireSum(target);
     this.#hand(index, target, gradient);
     this.#remember(target, gradient);
   }
@@ -144,6 +147,14 @@ export class BackwardPass {
     );
   }
 
+  /** Gradients of several uses of one parameter are added up, which only the host can. */
+  #requireSum(parameter: Parameter): void {
+    if (!this.#context.staticGraph || parameter.grad === undefined || !isOnDevice(parameter)) return;
+    const remedy =
+      "gradients of several uses cannot be added up; add them where they are computed, and give the sum once";
+    throw computesOnHost("staticGraph: true", parameter, remedy);
+  }
+
   #remember(parameter: Parameter, gradient: Gradient): void {
     const [memory, offset] = placeOf(gradient);
     const places = this.#given.get(memory) ?? new Map<number, Parameter>();
@@ -193,8 +204,11 @@ function copyOf(parameter: Parameter, data: TensorStorage): TensorLike {
   return copy;
 }
 
-/** Where a gradient begins: its buffer and the offset in it, or the object itself if it is not in host memory. */
-function placeOf(gradient: Gradient): readonly [memory: object, offset: number] {
+/** Where a gradient begins: its buffer and the offset in it, its device and address, or the object itself if it is sparse. */
+function placeOf(gradient: Gradient): readonly [memory: unknown, offset: number] {
   const data = !ArrayBuffer.isView(gradient) && gradient instanceof Tensor ? gradient.data : gradient;
-  return ArrayBuffer.isView(data) ? [data.buffer, data.byteOffset] : [gradient, 0];
+  if (ArrayBuffer.isView(data)) return [data.buffer, data.byteOffset];
+  if (gradient instanceof SparseTensor) return [gradient, 0];
+  const { device, ptr } = viewTensor(gradient);
+  return [nameOfDevice(device), ptr];
 }

@@ -1,5 +1,5 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
-import { type DType, SparseTensor, type TensorLike } from "../tensor/index.ts";
+import { type Device, type DType, SparseTensor, type TensorLike } from "../tensor/index.ts";
 import type { BucketMemory } from "./memory/bucket-memory.ts";
 import { HostBucketMemory } from "./memory/host-bucket-memory.ts";
 import type { Gradient, Parameter } from "./parameter.ts";
@@ -24,6 +24,7 @@ export class Bucket {
   readonly parameters: readonly Parameter[];
   readonly sparse: boolean;
   readonly dtype: DType;
+  readonly device: Device;
   /** Number of parameters whose gradients are not there yet. */
   pending: number;
   /** The exchange of this iteration, once it has begun. */
@@ -46,6 +47,7 @@ export class Bucket {
     this.parameters = parameters;
     this.sparse = sparse;
     this.dtype = dtype ?? first.dtype;
+    this.device = first.device;
     this.pending = members.length;
     if (sparse) this.#sparse = emptySparse(first);
     else this.#memory = new HostBucketMemory({ parameters, dtype: this.dtype });

@@ -47,3 +47,16 @@ export function pipelined<H extends object>(hook: H): H {
 export function isPipelined(hook: object): boolean {
   return marked.has(hook);
 }
+
+const onHost = new WeakSet<object>();
+
+/** Marks a hook that computes with the elements of gradients, which have to be in host memory for that. Returns it. */
+export function computing<H extends object>(hook: H): H {
+  onHost.add(hook);
+  return hook;
+}
+
+/** Whether a hook is marked by {@link computing}. */
+export function needsHost(hook: object): boolean {
+  return onHost.has(hook);
+}

@@ -1,4 +1,3 @@
-import { ReduceOp } from "../collectives/index.ts";
 import { requireOptionNames } from "../collectives/option-names.ts";
 import { addToError, DistError, describe, InvalidArgumentError } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
@@ -14,11 +13,12 @@ import {
   groupOf,
   readDataParallelOptions,
 } from "./ddp-options.ts";
+import { computesOnHost, isOnDevice, requireBackends } from "./device-limits.ts";
 import { findCommonRank, Join, type Joinable, type JoinConfig, type JoinHook, type JoinOptions } from "./join.ts";
 import { Logger } from "./logger.ts";
 import { type DataParallelModel, type ReadModel, readModel } from "./model.ts";
 import { type Compared, ModelComparison } from "./model-comparison.ts";
-import type { Gradient, ModelTensor, Parameter } from "./parameter.ts";
+import type { Gradient, ModelTensor, Parameter, TensorFacts } from "./parameter.ts";
 import { Reducer } from "./reducer.ts";
 import { registerBuiltinCommHook, registerCommHook } from "./register-comm-hook.ts";
 import { differs, verifyModels } from "./verify-params.ts";
@@ -50,6 +50,7 @@ export class DistributedDataParallel implements Joinable {
   joinConfig: JoinConfig | undefined;
   readonly #tensors: readonly ModelTensor[];
   readonly #buffers: readonly ModelTensor[];
+  readonly #facts: readonly TensorFacts[];
   readonly #indices: ReadonlyMap<string, number>;
   readonly #context: PassContext;
   /** Of the models at construction, until the hooks have been compared in the first iteration. */
@@ -65,13 +66,14 @@ export class DistributedDataParallel implements Joinable {
   /**
    * Compares the model with that of the other ranks, and gives all of them the parameters and buffers of rank 0.
    *
-   * @throws InvalidArgumentError for a model without parameters or with two of one name, and on ranks whose models differ
-   *   (`PARAMETERS_DIFFER`).
+   * @throws InvalidArgumentError for a model without parameters or with two of one name, for a group without a backend for
+   *   the devices of its tensors, and on ranks whose models differ (`PARAMETERS_DIFFER`).
    */
   static async create(model: DataParallelModel, options: DataParallelOptions = {}): Promise<DistributedDataParallel> {
     const settings = readDataParallelOptions(options);
     const read = readModel(model, settings.broadcastBuffers);
     const { group, initSync, findUnusedParameters, staticGraph, broadcastBuffers, firstLimits } = settings;
+    requireBackends(group, read.facts);
     const comparison = initSync
       ? await verifyModels(group, read.trained, {
           frozen: read.frozen,
@@ -80,13 +82,13 @@ export class DistributedDataParallel implements Joinable {
         })
       : undefined;
     const ddp = new DistributedDataParallel(read, settings, comparison);
-    ddp.reducer.averageInLibrary(comparison?.areAllBun === true && canAverage(group));
+    ddp.reducer.averageInLibrary(comparison?.areAllBun === true);
     if (initSync) await ddp.#copy(read.tensors, 0);
     return ddp;
   }
 
   private constructor(
-    { name, trained, tensors, bufferTensors }: ReadModel,
+    { name, trained, facts, tensors, bufferTensors }: ReadModel,
     settings: DataParallelSettings,
     comparison: ModelComparison | undefined,
   ) {
@@ -105,6 +107,7 @@ export class DistributedDataParallel implements Joinable {
     this.logger.setConstructionDataAndLog({ moduleName: name, broadcastBuffers, staticGraph });
     this.#tensors = tensors;
     this.#buffers = bufferTensors;
+    this.#facts = facts;
     this.#indices = new Map(trained.map((each, index) => [each.name, index]));
     this.#context = {
       reducer: this.reducer,
@@ -154,9 +157,14 @@ export class DistributedDataParallel implements Joinable {
     return result;
   }
 
-  /** Begins an iteration, before the forward pass: gives all ranks the buffers of rank 0, and in the second one new buckets. */
+  /**
+   * Begins an iteration, before the forward pass: gives all ranks the buffers of rank 0, and in the second one new buckets.
+   *
+   * @throws UnsupportedOperationError for gradients on a device that neither a hook nor the library averages.
+   */
   async forward(): Promise<void> {
     if (this.requireBackwardGradSync) {
+      this.reducer.requireDivision();
       this.logger.setRuntimeStatsAndLog();
       this.reducer.prepareForForward();
     }
@@ -228,9 +236,18 @@ export class DistributedDataParallel implements Joinable {
    * Iterations in `body` are not synchronised: their gradients are added up, and become part of those of the next
    * iteration outside.
    *
+   * @throws UnsupportedOperationError for a model with parameters on a device, which this library cannot add on: add their
+   *   gradients up where they are computed, and give the sum in one iteration.
+   *
    * c10d: `no_sync`.
    */
   async noSync<T>(body: () => T | PromiseLike<T>): Promise<T> {
+    const remote = this.parameters.find(isOnDevice);
+    if (remote !== undefined) {
+      const remedy =
+        "gradients cannot be added up; add them where they are computed, and give the sum in one iteration";
+      throw computesOnHost("noSync()", remote, remedy);
+    }
     this.#localDepth++;
     try {
       return await body();
@@ -279,17 +296,27 @@ export class DistributedDataParallel implements Joinable {
    */
   updateProcessGroup(group: ProcessGroup): void {
     const [before, now] = [this.group, groupOf(group)];
+    requireBackends(now, this.#facts);
     this.reducer.updateProcessGroup(now);
     // Of ranks that were not there before, it is not known that they are Bun's.
     const areKnown = now.globalRanks.every((rank) => before.globalRanks.includes(rank));
-    this.reducer.averageInLibrary(this.reducer.averagesInLibrary && areKnown && canAverage(now));
+    this.reducer.averageInLibrary(this.reducer.averagesInLibrary && areKnown);
   }
 
   get joinProcessGroup(): ProcessGroup {
     return this.group;
   }
 
+  /** @throws UnsupportedOperationError if gradients on a device are to be divided by the number of ranks that are left. */
   joinHook(options: JoinOptions): JoinHook {
+    const remote = this.parameters.find(isOnDevice);
+    if (remote !== undefined && options.divideByInitialWorldSize === false) {
+      throw computesOnHost(
+        "join() with divideByInitialWorldSize: false",
+        remote,
+        "only the library can divide gradients, by the world size; leave the option out",
+      );
+    }
     this.logger.setUnevenInputJoin();
     this.#dividesByWorldSize = options.divideByInitialWorldSize ?? true;
     return {
@@ -355,10 +382,4 @@ export class DistributedDataParallel implements Joinable {
       { argument: "parameter" },
     );
   }
-}
-
-/** Whether the backend of a group has an average of float32 and float64. */
-function canAverage(group: ProcessGroup): boolean {
-  const { table } = group.pipeline();
-  return (["float32", "float64"] as const).every((dtype) => table.has("allReduce", dtype, ReduceOp.AVG));
 }

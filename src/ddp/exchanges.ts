@@ -1,13 +1,21 @@
 import { ReduceOp } from "../collectives/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { type DType, SparseTensor, type TensorLike } from "../tensor/index.ts";
+import { type Device, type DType, SparseTensor, type TensorLike } from "../tensor/index.ts";
 import { type LibraryTimes, libraryTimesOf } from "../work/index.ts";
 import type { Bucket } from "./bucket.ts";
+import { computesOnHost, hasAverage, isOnDevice, ranksThatAverage } from "./device-limits.ts";
 import { GradBucket } from "./grad-bucket.ts";
 import type { Gradient } from "./parameter.ts";
 import type { RegisteredHook } from "./registered-hook.ts";
 import { sumOfRows } from "./sparse-gradient.ts";
 import { startedNow } from "./started-now.ts";
+
+/** What is exchanged. */
+interface Exchanged {
+  readonly dtype: DType;
+  readonly device: Device;
+  readonly buffer: Gradient;
+}
 
 /**
  * The exchanges of one iteration after the other. They are issued in the order in which they are begun, even if some have
@@ -50,6 +58,22 @@ export class Exchanges {
     return this.#counting === undefined ? this.group.size : this.#divisor;
   }
 
+  /** @throws UnsupportedOperationError for a bucket on a device whose gradients would be divided by the host. */
+  requireDivision(buckets: readonly Bucket[]): void {
+    if (this.hook !== undefined) return;
+    for (const bucket of buckets) {
+      const [parameter] = bucket.parameters;
+      if (parameter === undefined || !isOnDevice(bucket)) continue;
+      if (this.#counting !== undefined || !this.averaging) {
+        throw computesOnHost("averaging gradients", parameter, `only the library can divide them, ${ranksThatAverage}`);
+      }
+      if (!this.#averages(bucket)) {
+        const remedy = `the backend has no average of ${bucket.dtype}; use another dtype, a hook, or host memory`;
+        throw computesOnHost("averaging gradients", parameter, remedy);
+      }
+    }
+  }
+
   /** Begins the exchange of a bucket, or places it behind what must end first. */
   begin(bucket: Bucket, count: number): void {
     const { hook } = this;
@@ -90,11 +114,11 @@ export class Exchanges {
    * @param usesWorldSize Whether they divide by the world size, although some have joined.
    */
   async standIn(zeros: GradBucket, usesWorldSize: boolean): Promise<void> {
-    const { dtype } = zeros;
+    const { dtype, device } = zeros;
     const buffer = zeros.buffer();
-    if (this.hook === undefined && usesWorldSize && this.#averages({ dtype, buffer }))
+    if (this.hook === undefined && usesWorldSize && this.#averages({ dtype, device, buffer })) {
       await this.#average(zeros.dense());
-    else await this.run(zeros);
+    } else await this.run(zeros);
   }
 
   /** Sums a tensor over all ranks. */
@@ -107,14 +131,20 @@ export class Exchanges {
     return startedNow(this.group.allReduce(buffer, { op: ReduceOp.AVG }));
   }
 
-  /** Whether the library divides the sum of a bucket. Not in 16 bits, where sums would overflow that averages would not. */
-  #averages({ dtype, buffer }: { readonly dtype: DType; readonly buffer: Gradient }): boolean {
-    return this.averaging && (dtype === "float32" || dtype === "float64") && !(buffer instanceof SparseTensor);
+  /**
+   * Whether the library divides the sum of a bucket. In host memory not in 16 bits, where sums would overflow that averages
+   * would not; on devices the library divides before it sums.
+   */
+  #averages({ dtype, device, buffer }: Exchanged): boolean {
+    if (!this.averaging || buffer instanceof SparseTensor) return false;
+    if (!isOnDevice({ device }) && dtype !== "float32" && dtype !== "float64") return false;
+    return hasAverage(this.group, device, dtype);
   }
 
   /** A bucket as hooks see it, one of `count`. */
-  gradBucket({ index, dtype, parameters, buffer }: Bucket, count: number): GradBucket {
-    return new GradBucket({ group: this.group, index, count, dtype, parameters, buffer });
+  gradBucket({ index, dtype, device, parameters, buffer }: Bucket, count: number): GradBucket {
+    const { group, averaging } = this;
+    return new GradBucket({ group, index, count, dtype, device, parameters, buffer, averages: averaging });
   }
 
   /** When the library exchanged buckets, as far as it is known. */

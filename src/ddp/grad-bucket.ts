@@ -1,6 +1,6 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { type DType, SparseTensor, Tensor, type TensorLike, viewTensor } from "../tensor/index.ts";
+import { type Device, type DType, SparseTensor, Tensor, type TensorLike, viewTensor } from "../tensor/index.ts";
 import { partOfStorage } from "./elements.ts";
 import { type Gradient, type Parameter, storageOf } from "./parameter.ts";
 
@@ -11,8 +11,11 @@ export interface GradBucketInit {
   /** Number of buckets. */
   readonly count: number;
   readonly dtype: DType;
+  readonly device: Device;
   readonly parameters: readonly Parameter[];
   readonly buffer: Gradient;
+  /** Whether all ranks leave the division to the library. */
+  readonly averages: boolean;
 }
 
 /**
@@ -39,6 +42,19 @@ export class GradBucket {
   /** dtype of its gradients. */
   get dtype(): DType {
     return this.#init.dtype;
+  }
+
+  /** Where its gradients are. */
+  get device(): Device {
+    return this.#init.device;
+  }
+
+  /**
+   * Whether all ranks are known to leave the division of gradients to the library.
+   * @internal
+   */
+  get averagesInLibrary(): boolean {
+    return this.#init.averages;
   }
 
   /** Place among the buckets, which are exchanged in this order. The buckets may change after the first iteration. */

@@ -18,6 +18,8 @@ export interface ReadModel {
   /** Parameters that are not trained, and buffers, without their values. */
   readonly frozen: readonly TensorFacts[];
   readonly buffers: readonly TensorFacts[];
+  /** Of all three. */
+  readonly facts: readonly TensorFacts[];
   /** All parameters, then the buffers, in the order in which they are copied. */
   readonly tensors: readonly ModelTensor[];
   readonly bufferTensors: readonly ModelTensor[];
@@ -56,11 +58,15 @@ export function readModel(model: DataParallelModel, withBuffers: boolean): ReadM
     );
   }
   const bufferTensors: readonly ModelTensor[] = withBuffers ? given : [];
-  return {
-    name: model.name ?? describe(model),
+  const read = {
     trained: trained.map((each) => new Parameter(each)),
     frozen: parameters.filter(({ requiresGrad }) => requiresGrad === false).map(factsOf),
     buffers: bufferTensors.map(factsOf),
+  };
+  return {
+    name: model.name ?? describe(model),
+    ...read,
+    facts: [...read.trained, ...read.frozen, ...read.buffers],
     tensors: [...parameters, ...bufferTensors],
     bufferTensors,
   };

@@ -8,8 +8,10 @@ import {
   Tensor,
   type TensorLike,
   type TensorStorage,
+  type TensorView,
   viewTensor,
 } from "../tensor/index.ts";
+import { computesOnHost, isOnDevice, isSameDevice, nameOfDevice } from "./device-limits.ts";
 
 /** A tensor of a model: a parameter, or a buffer such as a running mean. */
 export interface ModelTensor {
@@ -63,7 +65,10 @@ export class Parameter {
    */
   grad: Gradient | undefined;
 
-  /** @throws InvalidArgumentError unless `source` is a dense tensor of floats or complex numbers with a name. */
+  /**
+   * @throws InvalidArgumentError unless `source` is a dense tensor of floats or complex numbers with a name;
+   *   UnsupportedOperationError for sparse gradients on a device.
+   */
   constructor(source: ModelParameter) {
     const { name, shape, dtype, device, length } = factsOf(source);
     if (!trainable.has(dtype)) {
@@ -78,6 +83,13 @@ export class Parameter {
     this.device = device;
     this.length = length;
     this.sparse = source.sparse === true;
+    if (this.sparse && isOnDevice(this)) {
+      throw computesOnHost(
+        "sparse: true",
+        this,
+        "there are no sparse gradients; keep it in host memory, or make its gradients dense",
+      );
+    }
     this.source = source;
   }
 
@@ -93,24 +105,36 @@ export function zerosLike({ dtype, length, shape }: Parameter): TensorLike {
   return flat instanceof Tensor ? new Tensor(flat.data, dtype, shape) : flat;
 }
 
-/** The elements of a dense gradient. */
+/** The elements of a dense gradient in host memory. */
 export interface DenseGradient {
   readonly data: TensorStorage;
   readonly dtype: DType;
 }
 
 /**
- * The elements of a gradient.
+ * The elements of a gradient in host memory.
  *
  * @param otherType Another dtype that it may have besides that of the parameter.
- * @throws InvalidArgumentError unless it is dense, in host memory, and has the length and shape of the parameter. A
- *   TypedArray, or a tensor of one dimension, has any shape.
+ * @throws InvalidArgumentError as {@link viewGradient} does.
  */
 export function denseGradient(parameter: Parameter, grad: Gradient, otherType?: DType): DenseGradient {
-  const { name, dtype, length, shape } = parameter;
+  const { dtype, data } = viewGradient(parameter, grad, otherType);
+  return { data: elementsOf(data as TensorStorage, dtype, `gradient of ${parameter.name}`), dtype };
+}
+
+/**
+ * Where a gradient is.
+ *
+ * @param otherType Another dtype that it may have besides that of the parameter.
+ * @throws InvalidArgumentError unless it is dense, in memory of the parameter's device, and has the length and shape of the
+ *   parameter. A TypedArray, or a tensor of one dimension, has any shape.
+ */
+export function viewGradient(parameter: Parameter, grad: Gradient, otherType?: DType): TensorView {
+  const { name, dtype, length, shape, device } = parameter;
   const refuse = (got: string): never => {
+    const where = isOnDevice(parameter) ? ` on ${nameOfDevice(device)}` : "";
     throw new InvalidArgumentError(
-      `Expected a dense gradient of ${length} elements of ${dtype} for parameter ${name}, got ${got}`,
+      `Expected a dense gradient of ${length} elements of ${dtype}${where} for parameter ${name}, got ${got}`,
       { argument: "gradient" },
     );
   };
@@ -119,14 +143,17 @@ export function denseGradient(parameter: Parameter, grad: Gradient, otherType?: 
     return refuse("a SparseTensor; parameters with sparse gradients have `sparse: true`, and those cannot be added up");
   }
   const view = viewTensor(grad, `gradient of ${name}`);
-  if (view.data === undefined) return refuse(`memory of device ${view.device.type}`);
+  // Memory of another library on the host has no elements here.
+  const isThere = isOnDevice(parameter) ? isSameDevice(view.device, device) : view.data !== undefined;
+  if (!isThere) return refuse(`memory of ${isOnDevice(view) ? nameOfDevice(view.device) : "the host"}`);
   if (view.length !== length || (view.dtype !== dtype && view.dtype !== otherType)) {
     return refuse(`${view.length} elements of ${view.dtype}`);
   }
-  if (!isArray && grad instanceof Tensor && grad.shape.length > 1 && String(grad.shape) !== String(shape)) {
-    return refuse(`one of shape [${grad.shape.join(", ")}], not [${shape.join(", ")}]`);
+  const own = isArray ? undefined : shapeOf(grad);
+  if (own !== undefined && own.length > 1 && String(own) !== String(shape)) {
+    return refuse(`one of shape [${own.join(", ")}], not [${shape.join(", ")}]`);
   }
-  return { data: elementsOf(view.data, view.dtype, `gradient of ${name}`), dtype: view.dtype };
+  return view;
 }
 
 /** Arrays that have the elements of a dtype, or their parts. */
@@ -180,7 +207,7 @@ export function factsOf(source: ModelTensor): TensorFacts {
   }
   const { name, data } = source;
   const { dtype, device, length } = viewTensor(data, `data of ${name}`);
-  const shape = source.shape ?? (data instanceof Tensor ? data.shape : [length]);
+  const shape = source.shape ?? shapeOf(data) ?? [length];
   const isShape = Array.isArray(shape) && shape.every((n) => Number.isSafeInteger(n) && n >= 0);
   if (!isShape || shape.reduce((product: number, n: number) => product * n, 1) !== length) {
     throw new InvalidArgumentError(
@@ -191,14 +218,23 @@ export function factsOf(source: ModelTensor): TensorFacts {
   return { name, shape: [...shape], dtype, device, length };
 }
 
-/** Host memory of the values of a tensor. */
+/** Sizes of the dimensions of a tensor that has them. */
+function shapeOf(data: TensorLike): readonly number[] | undefined {
+  return data instanceof Tensor ? data.shape : undefined;
+}
+
+/**
+ * Host memory of the values of a tensor, to compute with.
+ * @throws UnsupportedOperationError for memory of a device, InvalidArgumentError for that of another library.
+ */
 export function storageOf(data: TensorLike, what: string): TensorStorage {
   const view = viewTensor(data, what);
   if (view.data !== undefined) return elementsOf(view.data, view.dtype, what);
-  throw new InvalidArgumentError(
-    `${what} is in memory of device ${view.device.type}; data parallelism is for the CPU`,
-    {
+  if (!isOnDevice(view)) {
+    throw new InvalidArgumentError(`${what} is memory of another library, of which only the address is known`, {
       argument: what,
-    },
-  );
+    });
+  }
+  const remedy = "there is nothing to compute with its elements; use tensors in host memory";
+  throw computesOnHost("data parallelism", { name: what, device: view.device }, remedy);
 }

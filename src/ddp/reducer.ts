@@ -4,7 +4,8 @@ import { type DType, isDType, type TensorLike, viewTensor } from "../tensor/inde
 import { Bucket } from "./bucket.ts";
 import { computeBucketAssignmentBySize } from "./bucket-assignment.ts";
 import { BucketTable } from "./bucket-table.ts";
-import type { CommHook, CommHookOptions } from "./comm-hook.ts";
+import { type CommHook, type CommHookOptions, needsHost } from "./comm-hook.ts";
+import { computesOnHost, isOnDevice } from "./device-limits.ts";
 import { Exchanges } from "./exchanges.ts";
 import type { GradBucket } from "./grad-bucket.ts";
 import { IterationTimer } from "./iteration-timer.ts";
@@ -145,6 +146,7 @@ export class Reducer {
    */
   prepareForBackward(unused: readonly number[] = []): void {
     this.checkReducerFinalized();
+    this.requireDivision();
     for (const index of unused) this.#requireIndex(index);
     if (unused.length > 0 && !this.#findsUnused) {
       throw new InvalidArgumentError("parameters can be unused only with findUnusedParameters: true", {
@@ -333,6 +335,11 @@ export class Reducer {
   setMixedPrecisionParamDtype(dtype: DType): void {
     if (!isDType(dtype)) throw new InvalidArgumentError(`unknown dtype ${describe(dtype)}`, { argument: "dtype" });
     this.#requireIdle("setMixedPrecisionParamDtype()");
+    const remote = this.parameters.find((each) => isOnDevice(each) && each.dtype !== dtype);
+    if (remote !== undefined) {
+      const remedy = `its gradients of ${remote.dtype} cannot be converted to ${dtype}`;
+      throw this.#logged(computesOnHost("setMixedPrecisionParamDtype()", remote, remedy));
+    }
     this.#reductionType = dtype;
     this.#buckets.assign(this.bucketIndices, this.#reductionType);
   }
@@ -451,13 +458,22 @@ export class Reducer {
   }
 
   /**
-   * Whether to leave the division by the number of ranks to the native library, for float32 and float64. On all ranks or
-   * none: those of PyTorch divide before they sum.
+   * Whether to leave the division by the number of ranks to the native library, where it has that: for float32 and float64,
+   * and on devices for all dtypes. On all ranks or none: those of PyTorch divide before they sum.
    * @internal
    */
   averageInLibrary(does: boolean): void {
     this.#requireIdle("averageInLibrary()");
     this.#exchanges.averaging = does;
+  }
+
+  /**
+   * To be called before anything of an iteration is sent.
+   * @throws UnsupportedOperationError for gradients on a device that neither a hook nor the library averages.
+   * @internal
+   */
+  requireDivision(): void {
+    this.#exchanges.requireDivision(this.#buckets.all);
   }
 
   /** Gets errors, and is told of the hook. c10d: `set_logger`. */
@@ -521,6 +537,12 @@ export class Reducer {
       );
     }
     this.#requireIdle("registerCommHook()");
+    const remote = this.parameters.find(isOnDevice);
+    if (remote !== undefined && needsHost(hook)) {
+      const remedy =
+        "this hook cannot compute; use one that only calls collectives, or keep the parameters in host memory";
+      throw this.#logged(computesOnHost(`hook ${options.name ?? hook.name}`, remote, remedy));
+    }
     const registered = new RegisteredHook(state, hook as CommHook<never>, options);
     this.#exchanges.hook = registered;
     this.#logger?.setCommHookName(registered.name);

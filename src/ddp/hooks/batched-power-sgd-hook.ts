@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from "../../errors/index.ts";
-import type { CommHook } from "../comm-hook.ts";
+import { type CommHook, computing } from "../comm-hook.ts";
 import { allReduceHook } from "./default-hooks.ts";
 import { ExchangedFloats, realDTypeOf } from "./exchanged-floats.ts";
 import { expand, multiply, multiplyTransposed } from "./low-rank-products.ts";
@@ -71,3 +71,5 @@ export const batchedPowerSGDHook: CommHook<PowerSGDState> = async function batch
   state.maybeIncreaseIter(bucket);
   return buffer;
 };
+
+computing(batchedPowerSGDHook);

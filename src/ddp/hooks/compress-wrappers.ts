@@ -1,6 +1,6 @@
 import { describe, InvalidArgumentError } from "../../errors/index.ts";
 import { empty } from "../../tensor/index.ts";
-import { type CommHook, isPipelined, pipelined } from "../comm-hook.ts";
+import { type CommHook, computing, isPipelined, needsHost, pipelined } from "../comm-hook.ts";
 import { copyElements } from "../elements.ts";
 import { type GradBucket, requireBuffer } from "../grad-bucket.ts";
 import { storageOf } from "../parameter.ts";
@@ -16,17 +16,19 @@ import { realDTypeOf } from "./exchanged-floats.ts";
  */
 export function fp16CompressWrapper<S>(hook: CommHook<S>): CommHook<S> {
   requireHook("fp16CompressWrapper", hook);
-  return likeIts(hook, function fp16CompressWrapperHook(state, bucket) {
+  const wrapper: CommHook<S> = function fp16CompressWrapperHook(state, bucket) {
     return compressed("float16", hook, state, bucket);
-  });
+  };
+  return computing(likeIts(hook, wrapper));
 }
 
 /** {@link fp16CompressWrapper} for bfloat16. c10d: `bf16_compress_wrapper`. */
 export function bf16CompressWrapper<S>(hook: CommHook<S>): CommHook<S> {
   requireHook("bf16CompressWrapper", hook);
-  return likeIts(hook, function bf16CompressWrapperHook(state, bucket) {
+  const wrapper: CommHook<S> = function bf16CompressWrapperHook(state, bucket) {
     return compressed("bfloat16", hook, state, bucket);
-  });
+  };
+  return computing(likeIts(hook, wrapper));
 }
 
 async function compressed<S>(dtype: "float16" | "bfloat16", hook: CommHook<S>, state: S, bucket: GradBucket) {
@@ -45,6 +47,7 @@ async function compressed<S>(dtype: "float16" | "bfloat16", hook: CommHook<S>, s
 
 /** Marks a hook as the one that it calls at once. */
 export function likeIts<S>(inner: CommHook<S>, hook: CommHook<S>): CommHook<S> {
+  if (needsHost(inner)) computing(hook);
   return isPipelined(inner) ? pipelined(hook) : hook;
 }
 

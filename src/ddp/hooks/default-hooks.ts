@@ -1,9 +1,11 @@
+import { ReduceOp } from "../../collectives/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
 import { type DType, empty, SparseTensor, type TensorLike, viewTensor } from "../../tensor/index.ts";
-import { type CommHook, pipelined } from "../comm-hook.ts";
+import { type CommHook, computing, pipelined } from "../comm-hook.ts";
+import { computesOnHost, isOnDevice, ranksThatAverage } from "../device-limits.ts";
 import { copyElements, divideElements, scaleElements } from "../elements.ts";
 import type { GradBucket } from "../grad-bucket.ts";
-import { type Gradient, storageOf } from "../parameter.ts";
+import { type Gradient, type Parameter, storageOf } from "../parameter.ts";
 import { scaledSparse } from "../sparse-gradient.ts";
 import { startedNow } from "../started-now.ts";
 import { realDTypeOf } from "./exchanged-floats.ts";
@@ -16,7 +18,7 @@ export type HookGroup = ProcessGroup | null | undefined;
  * used inside other hooks. c10d: `allreduce_hook`.
  */
 export const allReduceHook: CommHook<HookGroup> = pipelined(function allReduceHook(group, bucket) {
-  return averaged(group ?? bucket.group, bucket.buffer());
+  return averaged(group ?? bucket.group, bucket);
 });
 
 /**
@@ -33,16 +35,31 @@ export const bf16CompressHook: CommHook<HookGroup> = pipelined(function bf16Comp
   return averagedAs("bfloat16", group ?? bucket.group, bucket);
 });
 
+for (const hook of [fp16CompressHook, bf16CompressHook]) computing(hook);
+
 /** Leaves every rank its own gradients, to measure what communication costs. c10d: `noop_hook`. */
 export const noopHook: CommHook = pipelined(async function noopHook(_state, bucket) {
   return bucket.buffer();
 });
 
-async function averaged(group: ProcessGroup, buffer: Gradient): Promise<Gradient> {
+async function averaged(group: ProcessGroup, bucket: GradBucket): Promise<Gradient> {
+  const buffer = bucket.buffer();
   if (buffer instanceof SparseTensor) return await group.allReduce(scaledSparse(buffer, group.size));
+  if (isOnDevice(bucket)) return await averagedByLibrary(group, bucket, buffer);
   const { dtype } = viewTensor(buffer);
   divideElements(storageOf(buffer, "buffer"), dtype, group.size);
   return await startedNow(group.allReduce(buffer));
+}
+
+/** Other ranks that call this hook have to do so, too. */
+function averagedByLibrary(group: ProcessGroup, bucket: GradBucket, buffer: TensorLike): PromiseLike<Gradient> {
+  if (bucket.averagesInLibrary) return startedNow(group.allReduce(buffer, { op: ReduceOp.AVG }));
+  const [parameter] = bucket.parameters();
+  throw computesOnHost(
+    "allReduceHook",
+    parameter as Parameter,
+    `only the library can divide gradients, ${ranksThatAverage}`,
+  );
 }
 
 async function averagedAs(dtype: DType, group: ProcessGroup, bucket: GradBucket): Promise<Gradient> {

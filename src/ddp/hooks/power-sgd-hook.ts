@@ -1,4 +1,4 @@
-import type { CommHook } from "../comm-hook.ts";
+import { type CommHook, computing } from "../comm-hook.ts";
 import type { GradBucket } from "../grad-bucket.ts";
 import { allReduceHook } from "./default-hooks.ts";
 import { realDTypeOf } from "./exchanged-floats.ts";
@@ -93,6 +93,8 @@ export const powerSGDHook: CommHook<PowerSGDState> = async function powerSGDHook
   state.maybeIncreaseIter(bucket);
   return buffer;
 };
+
+computing(powerSGDHook);
 
 /** Where a gradient that is compressed is in the bucket, and its matrices among those of all. */
 interface PlannedMatrix extends MatrixShape {

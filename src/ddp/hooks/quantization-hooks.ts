@@ -1,7 +1,7 @@
 import { describeNumber, InvalidArgumentError } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
 import { Tensor, type TensorLike } from "../../tensor/index.ts";
-import type { CommHook } from "../comm-hook.ts";
+import { type CommHook, computing } from "../comm-hook.ts";
 import { copyElements, divideElements } from "../elements.ts";
 import type { GradBucket } from "../grad-bucket.ts";
 import { storageOf } from "../parameter.ts";
@@ -58,6 +58,8 @@ export async function quantizationPerChannelHook(
   store((await averaged(group ?? bucket.group, padded, shapes)).subarray(0, values.length));
   return bucket.dense();
 }
+
+for (const hook of [quantizationPerTensorHook, quantizationPerChannelHook]) computing(hook);
 
 /** The gradients of a bucket in float32, and what writes the average there. */
 function singlesOf(hook: string, bucket: GradBucket) {

@@ -1,8 +1,9 @@
 import { describeNumber, InvalidArgumentError } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { type DType, empty, type TensorLike, type TensorStorage, viewTensor } from "../tensor/index.ts";
+import { type TensorLike, viewTensor } from "../tensor/index.ts";
 import { computeBucketAssignmentBySize } from "./bucket-assignment.ts";
-import { copyElements, partOfStorage } from "./elements.ts";
+import { isOnDevice } from "./device-limits.ts";
+import { type FlatTensor, flatten } from "./memory/flat-tensor.ts";
 import { storageOf } from "./parameter.ts";
 
 /** Broadcasts that may be in flight at a time, so that memory for no more is needed. */
@@ -10,13 +11,13 @@ const IN_FLIGHT = 2;
 
 /** Tensors that are broadcast as one. */
 interface Flattened {
-  readonly parts: readonly { readonly own: TensorStorage; readonly flat: TensorStorage }[];
-  readonly dtype: DType;
+  readonly flat: FlatTensor;
   readonly work: PromiseLike<unknown>;
 }
 
 /**
- * Copies tensors of one rank to all ranks, in place. Tensors of one dtype are sent together.
+ * Copies tensors of one rank to all ranks, in place. Tensors of one dtype and device are sent together.
+ * On a device, copies are in the stream that is current at the call.
  *
  * @param bufferSize About how many bytes are sent at a time.
  * @param src Rank in the group whose tensors are copied. 0 by default.
@@ -37,34 +38,25 @@ export async function broadcastCoalesced(
       { argument: "src" },
     );
   }
-  const storages = tensors.map((tensor, i) => storageOf(tensor, `tensors[${i}]`));
+  // All are checked before the first is sent.
+  for (const [i, tensor] of tensors.entries()) {
+    const name = `tensors[${i}]`;
+    if (!isOnDevice(viewTensor(tensor, name))) storageOf(tensor, name);
+  }
   const [buckets] = computeBucketAssignmentBySize(tensors, [bufferSize]);
   const inFlight: Flattened[] = [];
   const finish = async (): Promise<void> => {
-    const { work, parts, dtype } = inFlight[0] as Flattened;
+    const { work, flat } = inFlight[0] as Flattened;
     await work;
     inFlight.shift();
-    if (group.rank !== src) for (const { own, flat } of parts) copyElements(own, dtype, flat, dtype);
+    if (group.rank !== src) flat.scatter();
+    flat[Symbol.dispose]();
   };
   try {
     for (const members of buckets) {
-      const all = members.map((i) => ({
-        view: viewTensor(tensors[i] as TensorLike),
-        own: storages[i] as TensorStorage,
-      }));
-      const dtype = all[0]?.view.dtype ?? "float32";
-      const buffer = empty(
-        dtype,
-        all.reduce((sum, { view }) => sum + view.length, 0),
-      );
-      let start = 0;
-      const parts = all.map(({ view, own }) => {
-        const flat = partOfStorage(storageOf(buffer, "buffer"), dtype, start, view.length);
-        start += view.length;
-        if (group.rank === src) copyElements(flat, dtype, own, dtype);
-        return { own, flat };
-      });
-      inFlight.push({ parts, dtype, work: group.broadcast(buffer, { groupSrc: src }) });
+      const flat = flatten(members.map((i) => tensors[i] as TensorLike));
+      if (group.rank === src) flat.gather();
+      inFlight.push({ flat, work: flat.run(() => group.broadcast(flat.buffer, { groupSrc: src })) });
       if (inFlight.length >= IN_FLIGHT) await finish();
     }
     while (inFlight.length > 0) await finish();

@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from "../errors/index.ts";
 import type { DType } from "../tensor/index.ts";
 import { Bucket } from "./bucket.ts";
+import type { CopyStreams } from "./memory/copy-stream.ts";
 import type { Parameter } from "./parameter.ts";
 import type { ReducerSettings } from "./reducer-options.ts";
 
@@ -15,11 +16,13 @@ export interface Place {
 export class BucketTable {
   readonly #parameters: readonly Parameter[];
   readonly #settings: ReducerSettings;
+  readonly #streams: CopyStreams;
   #buckets: readonly Bucket[] = [];
   #places: readonly Place[] = [];
 
-  constructor(parameters: readonly Parameter[], settings: ReducerSettings) {
+  constructor(parameters: readonly Parameter[], settings: ReducerSettings, streams: CopyStreams) {
     this.#parameters = parameters;
+    this.#streams = streams;
     this.#settings = settings;
   }
 
@@ -45,6 +48,9 @@ export class BucketTable {
    * @throws InvalidArgumentError for buckets that do not hold each parameter once, or that mix dtypes.
    */
   assign(indices: readonly (readonly number[])[], dtype: DType | undefined): void {
+    for (const { device } of this.#parameters) this.#streams.of(device);
+    // Whoever computes in the memory of a bucket does so after this.
+    const end = this.#streams.follow();
     const buckets = indices.map((members, index) => this.#make(index, members, dtype));
     const places: (Place | undefined)[] = this.#parameters.map(() => undefined);
     for (const bucket of buckets) {
@@ -55,10 +61,12 @@ export class BucketTable {
     }
     const missing = this.#parameters.filter((_, index) => places[index] === undefined);
     if (missing.length > 0) refuse(`no bucket has ${missing.map(({ name }) => name).join(", ")}`);
-    const isFirst = this.#buckets.length === 0;
+    const before = this.#buckets;
     this.#buckets = buckets;
     this.#places = places as Place[];
-    if (this.#settings.gradientAsBucketView && !isFirst) this.#moveGradients();
+    if (this.#settings.gradientAsBucketView && before.length > 0) this.#moveGradients();
+    for (const each of before) each[Symbol.dispose]();
+    end();
   }
 
   #make(index: number, members: readonly number[], dtype: DType | undefined): Bucket {
@@ -70,7 +78,7 @@ export class BucketTable {
       );
     });
     const sparse = members.some((each) => this.#settings.expectSparseGradients[each] === true);
-    return new Bucket({ index, members: [...members], parameters, sparse, dtype });
+    return new Bucket({ index, members: [...members], parameters, sparse, dtype, streams: this.#streams });
   }
 
   #moveGradients(): void {

@@ -1,6 +1,8 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
 import { type Device, type DType, SparseTensor, type TensorLike } from "../tensor/index.ts";
 import type { BucketMemory } from "./memory/bucket-memory.ts";
+import type { CopyStream, CopyStreams } from "./memory/copy-stream.ts";
+import { CudaBucketMemory } from "./memory/cuda-bucket-memory.ts";
 import { HostBucketMemory } from "./memory/host-bucket-memory.ts";
 import type { Gradient, Parameter } from "./parameter.ts";
 import { emptySparse, scaledSparse } from "./sparse-gradient.ts";
@@ -15,6 +17,8 @@ export interface BucketInit {
   readonly sparse: boolean;
   /** dtype in which gradients are exchanged, if not that of the parameters. */
   readonly dtype?: DType | undefined;
+  /** Streams for copies on devices. */
+  readonly streams: CopyStreams;
 }
 
 /** Gradients that are exchanged together: one after the other in one flat tensor, or a sparse one alone. */
@@ -25,6 +29,8 @@ export class Bucket {
   readonly sparse: boolean;
   readonly dtype: DType;
   readonly device: Device;
+  /** On a device, the stream in which its gradients are there. */
+  readonly stream: CopyStream | undefined;
   /** Number of parameters whose gradients are not there yet. */
   pending: number;
   /** The exchange of this iteration, once it has begun. */
@@ -36,7 +42,7 @@ export class Bucket {
   /** Parameters whose gradients could not be divided yet: those copied into the buffer, and those computed in it. */
   #undivided: { readonly place: number; readonly inPlace: boolean }[] = [];
 
-  constructor({ index, members, parameters, sparse, dtype }: BucketInit) {
+  constructor({ index, members, parameters, sparse, dtype, streams }: BucketInit) {
     const [first] = parameters;
     if (first === undefined) {
       throw new InvalidArgumentError("Empty bucket specified.", { argument: "bucketIndices" });
@@ -48,9 +54,11 @@ export class Bucket {
     this.sparse = sparse;
     this.dtype = dtype ?? first.dtype;
     this.device = first.device;
+    this.stream = streams.of(first.device);
     this.pending = members.length;
     if (sparse) this.#sparse = emptySparse(first);
-    else this.#memory = new HostBucketMemory({ parameters, dtype: this.dtype });
+    else if (this.stream === undefined) this.#memory = new HostBucketMemory({ parameters, dtype: this.dtype });
+    else this.#memory = new CudaBucketMemory({ parameters, dtype: this.dtype, stream: this.stream });
   }
 
   /** The flat tensor, or the sparse gradient. */
@@ -132,6 +140,11 @@ export class Bucket {
     const grad = parameter.grad ?? this.#memory.gradientFor(place);
     this.#memory.copyOut(place, grad);
     parameter.grad = grad;
+  }
+
+  /** Lets go of the memory. Ops and copies that use it end first. */
+  [Symbol.dispose](): void {
+    this.#memory?.[Symbol.dispose]();
   }
 
   #parameter(place: number): Parameter {

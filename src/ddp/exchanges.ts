@@ -1,10 +1,11 @@
 import { ReduceOp } from "../collectives/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { type Device, type DType, SparseTensor, type TensorLike } from "../tensor/index.ts";
+import { CPU, type Device, type DType, SparseTensor, type TensorLike } from "../tensor/index.ts";
 import { type LibraryTimes, libraryTimesOf } from "../work/index.ts";
 import type { Bucket } from "./bucket.ts";
 import { computesOnHost, hasAverage, isOnDevice, ranksThatAverage } from "./device-limits.ts";
 import { GradBucket } from "./grad-bucket.ts";
+import type { CopyStream } from "./memory/copy-stream.ts";
 import type { Gradient } from "./parameter.ts";
 import type { RegisteredHook } from "./registered-hook.ts";
 import { sumOfRows } from "./sparse-gradient.ts";
@@ -14,6 +15,7 @@ import { startedNow } from "./started-now.ts";
 interface Exchanged {
   readonly dtype: DType;
   readonly device: Device;
+  readonly stream: CopyStream | undefined;
   readonly buffer: Gradient;
 }
 
@@ -32,6 +34,11 @@ export class Exchanges {
    * time of the thread that computes.
    */
   averaging = false;
+  /** What the last group averages in host memory. */
+  #onHost: { readonly group: ProcessGroup | undefined; readonly dtypes: ReadonlySet<DType> } = {
+    group: undefined,
+    dtypes: new Set(),
+  };
   /** By how much gradients are divided; `undefined` while ranks are still counted. */
   #divisor: number | undefined;
   #counting: Promise<number> | undefined;
@@ -106,7 +113,8 @@ export class Exchanges {
 
   /** Exchanges a bucket by the hook, or without one by a sum. */
   async run(bucket: GradBucket): Promise<Gradient> {
-    return this.hook === undefined ? await this.sum(bucket.buffer()) : this.hook.call(bucket);
+    const { hook } = this;
+    return hook === undefined ? await this.sum(bucket.buffer(), bucket.copyStream) : await this.#called(hook, bucket);
   }
 
   /**
@@ -114,21 +122,24 @@ export class Exchanges {
    * @param usesWorldSize Whether they divide by the world size, although some have joined.
    */
   async standIn(zeros: GradBucket, usesWorldSize: boolean): Promise<void> {
-    const { dtype, device } = zeros;
-    const buffer = zeros.buffer();
-    if (this.hook === undefined && usesWorldSize && this.#averages({ dtype, device, buffer })) {
-      await this.#average(zeros.dense());
-    } else await this.run(zeros);
+    const { dtype, device, copyStream: stream } = zeros;
+    const exchanged = { dtype, device, stream, buffer: zeros.buffer() };
+    if (this.hook === undefined && usesWorldSize && this.#averages(exchanged)) await this.#average(exchanged);
+    else await this.run(zeros);
   }
 
-  /** Sums a tensor over all ranks. */
-  sum(buffer: Gradient): PromiseLike<Gradient> {
+  /**
+   * Sums a tensor over all ranks.
+   * @param stream On a device, that in which it is there.
+   */
+  sum(buffer: Gradient, stream?: CopyStream): PromiseLike<Gradient> {
     if (buffer instanceof SparseTensor) return this.group.allReduce(buffer);
-    return startedNow(this.group.allReduce(buffer));
+    return startedNow(within(stream, () => this.group.allReduce(buffer)));
   }
 
-  #average(buffer: TensorLike): PromiseLike<Gradient> {
-    return startedNow(this.group.allReduce(buffer, { op: ReduceOp.AVG }));
+  #average({ buffer, stream }: Exchanged): PromiseLike<Gradient> {
+    const { group } = this;
+    return startedNow(within(stream, () => group.allReduce(buffer as TensorLike, { op: ReduceOp.AVG })));
   }
 
   /**
@@ -137,14 +148,22 @@ export class Exchanges {
    */
   #averages({ dtype, device, buffer }: Exchanged): boolean {
     if (!this.averaging || buffer instanceof SparseTensor) return false;
-    if (!isOnDevice({ device }) && dtype !== "float32" && dtype !== "float64") return false;
-    return hasAverage(this.group, device, dtype);
+    return device.type === "cpu" ? this.#hostAverages.has(dtype) : hasAverage(this.group, device, dtype);
+  }
+
+  /** dtypes that the library averages in host memory. Asked for each gradient. */
+  get #hostAverages(): ReadonlySet<DType> {
+    if (this.#onHost.group !== this.group) {
+      const dtypes = (["float32", "float64"] as const).filter((dtype) => hasAverage(this.group, CPU, dtype));
+      this.#onHost = { group: this.group, dtypes: new Set(dtypes) };
+    }
+    return this.#onHost.dtypes;
   }
 
   /** A bucket as hooks see it, one of `count`. */
-  gradBucket({ index, dtype, device, parameters, buffer }: Bucket, count: number): GradBucket {
-    const { group, averaging } = this;
-    return new GradBucket({ group, index, count, dtype, device, parameters, buffer, averages: averaging });
+  gradBucket({ index, dtype, device, stream, parameters, buffer }: Bucket, count: number): GradBucket {
+    const { group, averaging: averages } = this;
+    return new GradBucket({ group, index, count, dtype, device, stream, parameters, buffer, averages });
   }
 
   /** When the library exchanged buckets, as far as it is known. */
@@ -163,20 +182,32 @@ export class Exchanges {
 
   /** Calls a hook; what it gives is copied into the bucket at once, since it may use one tensor for all buckets. */
   async #hooked(hook: RegisteredHook, bucket: Bucket, count: number): Promise<Gradient> {
-    bucket.receive(await hook.call(this.gradBucket(bucket, count)));
+    bucket.receive(await this.#called(hook, this.gradBucket(bucket, count)));
     return bucket.buffer;
   }
 
+  async #called(hook: RegisteredHook, bucket: GradBucket): Promise<Gradient> {
+    const { copyStream: stream } = bucket;
+    // What a hook does after its first `await` is in another stream.
+    if (stream !== undefined && !hook.pipelined) await stream.done();
+    return await within(stream, () => hook.call(bucket));
+  }
+
   #sumOf(bucket: Bucket): PromiseLike<Gradient> {
-    const { buffer, parameters } = bucket;
-    if (this.hook === undefined && this.#counting === undefined && this.#averages(bucket)) {
-      return this.#average(buffer as TensorLike);
-    }
+    const { buffer, parameters, stream } = bucket;
+    if (this.hook === undefined && this.#counting === undefined && this.#averages(bucket)) return this.#average(bucket);
     const [parameter] = parameters;
     const rows = this.sparseRows.get(parameter?.name ?? "");
-    if (parameter === undefined || rows === undefined || !(buffer instanceof SparseTensor)) return this.sum(buffer);
+    if (parameter === undefined || rows === undefined || !(buffer instanceof SparseTensor)) {
+      return this.sum(buffer, stream);
+    }
     return handled(sumOfRows(parameter, buffer, rows, (values) => this.group.allReduce(values)));
   }
+}
+
+/** Calls a function whose ops are in a stream, on a device. */
+function within<T>(stream: CopyStream | undefined, body: () => T): T {
+  return stream === undefined ? body() : stream.run(body);
 }
 
 /** Marks a promise as handled: its failure is reported where it is awaited. */

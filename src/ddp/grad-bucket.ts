@@ -1,7 +1,18 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { type Device, type DType, SparseTensor, Tensor, type TensorLike, viewTensor } from "../tensor/index.ts";
+import {
+  type Device,
+  type DType,
+  SparseTensor,
+  type Stream,
+  Tensor,
+  type TensorLike,
+  viewTensor,
+} from "../tensor/index.ts";
+import { isOnDevice, isSameDevice, nameOfDevice } from "./device-limits.ts";
 import { partOfStorage } from "./elements.ts";
+import type { CopyStream } from "./memory/copy-stream.ts";
+import { cudaTensorOf } from "./memory/cuda-tensor-of.ts";
 import { type Gradient, type Parameter, storageOf } from "./parameter.ts";
 
 /** Parameters of a {@link GradBucket}. */
@@ -12,6 +23,7 @@ export interface GradBucketInit {
   readonly count: number;
   readonly dtype: DType;
   readonly device: Device;
+  readonly stream: CopyStream | undefined;
   readonly parameters: readonly Parameter[];
   readonly buffer: Gradient;
   /** Whether all ranks leave the division to the library. */
@@ -47,6 +59,19 @@ export class GradBucket {
   /** Where its gradients are. */
   get device(): Device {
     return this.#init.device;
+  }
+
+  /**
+   * On a device, the stream in which its gradients are there. It is the current one until the first `await` of a hook; a hook
+   * that is not `pipelined` is called when the gradients are there, so that it can use any stream.
+   */
+  get stream(): Stream | undefined {
+    return this.#init.stream?.stream;
+  }
+
+  /** @internal */
+  get copyStream(): CopyStream | undefined {
+    return this.#init.stream;
   }
 
   /**
@@ -89,13 +114,13 @@ export class GradBucket {
   gradients(): Gradient[] {
     const buffer = this.#buffer;
     if (buffer instanceof SparseTensor) return [buffer];
-    const storage = storageOf(buffer, "buffer");
-    const { parameters, dtype } = this.#init;
+    const { parameters, dtype, device } = this.#init;
+    const partOf = isOnDevice({ device }) ? partsOnDevice(buffer) : partsOnHost(buffer, dtype);
     let start = 0;
     return parameters.map(({ length, shape }) => {
-      const part = partOfStorage(storage, dtype, start, length);
+      const part = partOf(start, length, shape);
       start += length;
-      return new Tensor(part, dtype, shape);
+      return part;
     });
   }
 
@@ -143,13 +168,28 @@ export function requireBuffer(value: unknown, bucket: GradBucket, what: string):
     }
     return refuse(`a SparseTensor of ${dtype} and shape [${buffer.shape.join(", ")}], got ${describe(value)}`);
   }
-  const { length } = viewTensor(buffer);
-  let given: { readonly dtype: DType; readonly length: number };
+  const { length, device } = viewTensor(buffer);
+  let given: { readonly dtype: DType; readonly length: number; readonly device: Device };
   try {
     given = viewTensor(value as TensorLike);
   } catch {
     return refuse(`a tensor of ${length} elements of ${dtype}, got ${describe(value)}`);
   }
+  if (!isSameDevice(given.device, device)) {
+    return refuse(`a tensor on ${nameOfDevice(device)}, got one on ${nameOfDevice(given.device)}`);
+  }
   if (given.dtype === dtype && given.length === length) return value as TensorLike;
   return refuse(`${length} elements of ${dtype}, got ${given.length} of ${given.dtype}`);
+}
+
+type PartOf = (start: number, length: number, shape: readonly number[]) => TensorLike;
+
+function partsOnHost(buffer: TensorLike, dtype: DType): PartOf {
+  const storage = storageOf(buffer, "buffer");
+  return (start, length, shape) => new Tensor(partOfStorage(storage, dtype, start, length), dtype, shape);
+}
+
+function partsOnDevice(buffer: TensorLike): PartOf {
+  const whole = cudaTensorOf(buffer);
+  return (start, length, shape) => whole.slice(start, length).view(shape);
 }

@@ -1,5 +1,6 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
 import {
+  cuda,
   type Device,
   type DType,
   dtypes,
@@ -131,8 +132,9 @@ export function denseGradient(parameter: Parameter, grad: Gradient, otherType?: 
  */
 export function viewGradient(parameter: Parameter, grad: Gradient, otherType?: DType): TensorView {
   const { name, dtype, length, shape, device } = parameter;
+  const isRemote = device.type !== "cpu";
   const refuse = (got: string): never => {
-    const where = isOnDevice(parameter) ? ` on ${nameOfDevice(device)}` : "";
+    const where = isRemote ? ` on ${nameOfDevice(device)}` : "";
     throw new InvalidArgumentError(
       `Expected a dense gradient of ${length} elements of ${dtype}${where} for parameter ${name}, got ${got}`,
       { argument: "gradient" },
@@ -144,12 +146,12 @@ export function viewGradient(parameter: Parameter, grad: Gradient, otherType?: D
   }
   const view = viewTensor(grad, `gradient of ${name}`);
   // Memory of another library on the host has no elements here.
-  const isThere = isOnDevice(parameter) ? isSameDevice(view.device, device) : view.data !== undefined;
+  const isThere = isRemote ? isSameDevice(view.device, device) : view.data !== undefined;
   if (!isThere) return refuse(`memory of ${isOnDevice(view) ? nameOfDevice(view.device) : "the host"}`);
   if (view.length !== length || (view.dtype !== dtype && view.dtype !== otherType)) {
     return refuse(`${view.length} elements of ${view.dtype}`);
   }
-  const own = isArray ? undefined : shapeOf(grad);
+  const own = isArray ? undefined : shapeOf(grad, device);
   if (own !== undefined && own.length > 1 && String(own) !== String(shape)) {
     return refuse(`one of shape [${own.join(", ")}], not [${shape.join(", ")}]`);
   }
@@ -207,7 +209,7 @@ export function factsOf(source: ModelTensor): TensorFacts {
   }
   const { name, data } = source;
   const { dtype, device, length } = viewTensor(data, `data of ${name}`);
-  const shape = source.shape ?? shapeOf(data) ?? [length];
+  const shape = source.shape ?? shapeOf(data, device) ?? [length];
   const isShape = Array.isArray(shape) && shape.every((n) => Number.isSafeInteger(n) && n >= 0);
   if (!isShape || shape.reduce((product: number, n: number) => product * n, 1) !== length) {
     throw new InvalidArgumentError(
@@ -219,8 +221,10 @@ export function factsOf(source: ModelTensor): TensorFacts {
 }
 
 /** Sizes of the dimensions of a tensor that has them. */
-function shapeOf(data: TensorLike): readonly number[] | undefined {
-  return data instanceof Tensor ? data.shape : undefined;
+function shapeOf(data: TensorLike, device: Device): readonly number[] | undefined {
+  if (data instanceof Tensor) return data.shape;
+  // Not loaded for tensors on the host.
+  return device.type === "cuda" && data instanceof cuda.CudaTensor ? data.shape : undefined;
 }
 
 /**

@@ -10,6 +10,7 @@ import { Exchanges } from "./exchanges.ts";
 import type { GradBucket } from "./grad-bucket.ts";
 import { IterationTimer } from "./iteration-timer.ts";
 import type { Logger } from "./logger.ts";
+import { CopyStreams } from "./memory/copy-stream.ts";
 import type { Gradient, Parameter } from "./parameter.ts";
 import {
   abandonedError,
@@ -52,6 +53,7 @@ export class Reducer {
   readonly settings: ReducerSettings;
   /** Times of the current iteration. */
   readonly timer = new IterationTimer();
+  readonly #streams = new CopyStreams();
   readonly #buckets: BucketTable;
   readonly #exchanges: Exchanges;
   #limits: readonly number[];
@@ -105,7 +107,7 @@ export class Reducer {
     }
     this.parameters = [...parameters];
     this.settings = readReducerOptions(options, this.parameters);
-    this.#buckets = new BucketTable(this.parameters, this.settings);
+    this.#buckets = new BucketTable(this.parameters, this.settings, this.#streams);
     this.#exchanges = new Exchanges(group);
     this.#limits = [...bucketLimits];
     this.#uses = parameters.map(() => 0);
@@ -292,9 +294,13 @@ export class Reducer {
 
   /** Buckets as the current ones, with zeros for gradients: what a rank without inputs contributes. c10d: `_get_zeros_like_grad_buckets`. */
   getZerosLikeGradBuckets(): GradBucket[] {
-    return this.#buckets.all.map(({ index, members, parameters, sparse, dtype }, _, { length }) => {
-      const zeros = new Bucket({ index, members, parameters, sparse, dtype });
-      return this.#exchanges.gradBucket(zeros, length);
+    return this.#zeros().map((each, _, { length }) => this.#exchanges.gradBucket(each, length));
+  }
+
+  #zeros(): Bucket[] {
+    const streams = this.#streams;
+    return this.#buckets.all.map(({ index, members, parameters, sparse, dtype }) => {
+      return new Bucket({ index, members, parameters, sparse, dtype, streams });
     });
   }
 
@@ -410,7 +416,7 @@ export class Reducer {
 
   /** The sum over all ranks of what a bucket holds, in its buffer. c10d: `_run_allreduce_hook`. */
   async runAllreduceHook(bucket: GradBucket): Promise<Gradient> {
-    return await this.#exchanges.sum(bucket.buffer());
+    return await this.#exchanges.sum(bucket.buffer(), bucket.copyStream);
   }
 
   /**
@@ -419,9 +425,13 @@ export class Reducer {
    * @internal
    */
   async standIn(usesWorldSize: boolean): Promise<void> {
+    this.requireDivision();
     const isFirstStatic = this.#isFirstStatic;
     if (isFirstStatic) await this.group.allReduce(this.#usedMap.fill(0));
-    for (const zeros of this.getZerosLikeGradBuckets()) await this.#exchanges.standIn(zeros, usesWorldSize);
+    for (const zeros of this.#zeros()) {
+      await this.#exchanges.standIn(this.#exchanges.gradBucket(zeros, this.#buckets.all.length), usesWorldSize);
+      zeros[Symbol.dispose]();
+    }
     if (this.#findsUnused) {
       await this.group.allReduce(this.#usedMap.fill(0));
       this.#usedMap.fill(0);
@@ -473,6 +483,7 @@ export class Reducer {
    * @internal
    */
   requireDivision(): void {
+    if (this.#streams.isEmpty) return;
     this.#exchanges.requireDivision(this.#buckets.all);
   }
 
@@ -646,18 +657,28 @@ export class Reducer {
     this.#expectsHooks = false;
     const results: (Gradient | undefined)[] = [];
     let failure: { readonly error: unknown } | undefined;
+    const failed = (error: unknown, what: string) => {
+      if (failure !== undefined) return;
+      if (error instanceof DistError) addToError(error, what);
+      failure = { error };
+      // Ends the other exchanges, too.
+      this.fail(error);
+    };
     const waitFor = async <T>(pending: PromiseLike<T> | undefined, what: string): Promise<T | undefined> => {
       try {
         return await pending;
       } catch (error) {
-        if (failure !== undefined) return undefined;
-        if (error instanceof DistError) addToError(error, what);
-        failure = { error };
-        // Ends the other exchanges, too.
-        this.fail(error);
+        failed(error, what);
         return undefined;
       }
     };
+    let letFollow = () => {};
+    try {
+      // What is in the current streams now may still read gradients.
+      letFollow = this.#streams.follow();
+    } catch (error) {
+      failed(error, "at the end of the backward pass");
+    }
     for (const bucket of this.#buckets.all) {
       const exchanged = await waitFor(bucket.exchange, `while averaging bucket ${bucket.index} (${bucket.names})`);
       results.push(exchanged);
@@ -671,6 +692,7 @@ export class Reducer {
     if (failure !== undefined) throw failure.error;
     try {
       for (const [index, bucket] of this.#buckets.all.entries()) this.#deliver(bucket, results[index] as Gradient);
+      letFollow();
     } catch (error) {
       this.fail(error);
       throw error;

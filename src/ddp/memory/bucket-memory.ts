@@ -5,7 +5,7 @@ import type { Gradient, Parameter } from "../parameter.ts";
  * The memory of a bucket of dense gradients: one flat tensor, of which each parameter of the bucket has a part. A place is
  * the number of a parameter in the bucket. One implementation for each kind of device.
  */
-export interface BucketMemory {
+export interface BucketMemory extends Disposable {
   /** The flat tensor. */
   readonly buffer: TensorLike;
 

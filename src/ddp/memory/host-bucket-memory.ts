@@ -82,6 +82,8 @@ export class HostBucketMemory implements BucketMemory {
     return zerosLike(this.#parameter(place));
   }
 
+  [Symbol.dispose](): void {}
+
   #view(place: number): TensorStorage {
     return this.#views[place] as TensorStorage;
   }

@@ -2,6 +2,7 @@ import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import * as dist from "bun-c10d";
 import { type BackwardPass, DistributedDataParallel, type GradBucket } from "bun-c10d/ddp";
 import { localRanks } from "bun-c10d/testing";
+import { describeEmulator, emulatorEnv } from "../../src/backends/nccl/fixtures/emulator.ts";
 import { files, page } from "./code/ddp.ts";
 import { CodeFolder } from "./code-folder.ts";
 
@@ -18,7 +19,7 @@ const printed: Readonly<Record<string, readonly string[]>> = {
 };
 
 test("the page has these programs", () => {
-  expect([...files.keys()]).toEqual([...Object.keys(printed), "loop.test.ts"]);
+  expect([...files.keys()].sort()).toEqual([...Object.keys(printed), "cuda.ts", "loop.test.ts"].sort());
 });
 
 test("the test of a training loop passes", async () => {
@@ -29,6 +30,17 @@ test("the test of a training loop passes", async () => {
 test.each(Object.entries(printed))("%s", async (name, lines) => {
   const expected = lines.flatMap((line) => [line, line]).sort();
   expect(await folder.runRanks(name)).toMatchObject({ exitCode: 0, stderr: "", lines: expected });
+});
+
+describeEmulator("on emulated devices", () => {
+  test("cuda.ts", async () => {
+    const [, line] = page.match(/Both ranks print `(Float32Array\(3\) .*)`/) ?? [];
+    expect(await folder.runRanks("cuda.ts", emulatorEnv())).toMatchObject({
+      exitCode: 0,
+      stderr: "",
+      lines: [line, line],
+    });
+  });
 });
 
 const floats = (...values: number[]) => Float32Array.from(values);

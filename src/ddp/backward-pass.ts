@@ -37,6 +37,9 @@ export class BackwardPass {
    * there. A tensor in the bucket's memory (`gradientBuffer()`), and with `staticGraph` any, must not be changed before
    * {@link finish}.
    *
+   * On a device, a gradient may still be computed by what is in the current stream; what is put into that stream afterwards is
+   * not waited for.
+   *
    * After {@link finish}, `gradient` holds the average. With `gradientAsBucketView` it is copied, and the average is in
    * `gradientBuffer()`; with that as `gradient` nothing is copied.
    *
@@ -75,7 +78,8 @@ export class BackwardPass {
   }
 
   /**
-   * Waits until the gradients of all parameters are the averages over all ranks.
+   * Waits until the gradients of all parameters are the averages over all ranks. On a device, they are that for what is put
+   * into the stream from now on that is current at the call.
    *
    * @throws DistError for parameters without a gradient (`REDUCTION_NOT_FINISHED`), before anything is waited for: they can
    *   still be given. Or when an exchange has failed, and the group with it.

@@ -221,7 +221,7 @@ export function factsOf(source: ModelTensor): TensorFacts {
 }
 
 /** Sizes of the dimensions of a tensor that has them. */
-function shapeOf(data: TensorLike, device: Device): readonly number[] | undefined {
+export function shapeOf(data: TensorLike, device: Device): readonly number[] | undefined {
   if (data instanceof Tensor) return data.shape;
   // Not loaded for tensors on the host.
   return device.type === "cuda" && data instanceof cuda.CudaTensor ? data.shape : undefined;
@@ -239,6 +239,6 @@ export function storageOf(data: TensorLike, what: string): TensorStorage {
       argument: what,
     });
   }
-  const remedy = "there is nothing to compute with its elements; use tensors in host memory";
+  const remedy = "this library cannot compute with its elements; use tensors in host memory";
   throw computesOnHost("data parallelism", { name: what, device: view.device }, remedy);
 }

@@ -1,9 +1,10 @@
 import { InvalidArgumentError } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
 import { Tensor, type TensorLike, viewTensor } from "../tensor/index.ts";
+import { requireBackends } from "./device-limits.ts";
 import type { Logger } from "./logger.ts";
 import { type Compared, ModelComparison } from "./model-comparison.ts";
-import { factsOf, type ModelTensor, Parameter, type TensorFacts } from "./parameter.ts";
+import { factsOf, type ModelTensor, Parameter, shapeOf, type TensorFacts } from "./parameter.ts";
 
 /**
  * Checks that all ranks have the same parameters: how many, and of which shapes. Ranks that have met through
@@ -25,7 +26,9 @@ export async function verifyParamsAcrossProcesses(
     if (!Array.isArray(parameters) || parameters.length === 0) {
       throw new InvalidArgumentError("Expected at least one parameter.", { argument: "parameters" });
     }
-    await verifyModels(group, parameters.map(describeTensor));
+    const tensors = parameters.map(describeTensor);
+    requireBackends(group, tensors);
+    await verifyModels(group, tensors);
   } catch (error) {
     logger?.setErrorAndLog(error);
     throw error;
@@ -127,5 +130,5 @@ function describeTensor(given: Parameter | ModelTensor | TensorLike, index: numb
     return factsOf(given);
   const name = `params[${index}]`;
   const { dtype, device, length } = viewTensor(given as TensorLike, name);
-  return { name, dtype, device, length, shape: given instanceof Tensor ? given.shape : [length] };
+  return { name, dtype, device, length, shape: shapeOf(given as TensorLike, device) ?? [length] };
 }

@@ -3,14 +3,17 @@ import { emulatorEnv } from "../../src/backends/nccl/fixtures/emulator.ts";
 import {
   allReduceHook,
   BuiltinCommHookType,
+  broadcastCoalesced,
   type CommHook,
   DistributedDataParallel,
   fp16CompressWrapper,
   hookThenOptimizer,
   noopHook,
+  PeriodicModelAverager,
   pipelined,
   powerSGDHook,
   quantizationPerChannelHook,
+  verifyParamsAcrossProcesses,
 } from "../../src/ddp/index.ts";
 import * as dist from "../../src/index.ts";
 import { faults } from "../../src/tensor/cuda/fixtures/cuda-emulator.ts";
@@ -149,6 +152,20 @@ describe("DDP on CUDA tensors", () => {
       [[0.5], [], []],
       [[0.5], [], []],
     ]);
+  });
+
+  test("tensors are compared and copied without a model", async () => {
+    const seen = await cudaRanks(2, async ({ rank, group, on }) => {
+      const tensors = [on(rank, 1), cuda.from(Int32Array.of(rank, 2, 3), { device: rank }), floats(rank), on(rank)];
+      await broadcastCoalesced(group, tensors, 1000, 1);
+      await verifyParamsAcrossProcesses(group, tensors);
+      const shaped = verifyParamsAcrossProcesses(group, [on(1, 2, 3, 4).view(rank === 0 ? [2, 2] : [4])]);
+      const differs = expect.objectContaining({ code: "PARAMETERS_DIFFER" });
+      expect(await failure(shaped)).toEqual(differs);
+      return Promise.all(tensors.map(numbers));
+    });
+    const expected = [[1, 1], [1, 2, 3], [1], [1]];
+    expect(seen).toEqual([expected, expected]);
   });
 
   test("memory of another library can be a parameter and a gradient", async () => {
@@ -465,6 +482,19 @@ describe("what is refused on CUDA tensors, before anything is sent", () => {
         expect((await silently(each.group, () => failure(refused()))).name).toBe("UnsupportedOperationError");
       }
       expect(hasRun).toBe(false);
+    });
+  });
+
+  test("the average of a model", async () => {
+    await cudaRanks(2, async (each) => {
+      const ddp = await DistributedDataParallel.create(model(each));
+      await ddp.step((pass) => pass.ready("w", each.on(1, 2, 3, 4)));
+      const averager = new PeriodicModelAverager({ period: 2 });
+      const refused = silently(each.group, () => failure(averager.averageParameters(ddp.parameters)));
+      expect(await refused).toMatchObject({
+        name: "UnsupportedOperationError",
+        message: expect.stringContaining("data of w is on cuda:"),
+      });
     });
   });
 

@@ -13,6 +13,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   engine: ["ops"],
   reduction: ["ops"],
   mesh: ["ops", "engine", "reduction"],
+  peers: ["ops", "engine", "mesh"],
 };
 
 test.each(Object.entries(rooms))("native/%s includes %j and no other room", (room, allowed) => {

@@ -1,28 +1,8 @@
 #include "rendezvous.h"
 
 #include <cstring>
-#include <string>
-
-#include "engine/rank_values.h"
 
 namespace c10d::ucc_shim {
-
-std::vector<std::vector<char>> Rendezvous::all_gather(const void* value, size_t bytes) {
-  const std::string prefix = "ucc/" + std::to_string(round_++) + "/";
-  const auto ranks = static_cast<size_t>(config_.world_size);
-  const auto own = static_cast<size_t>(config_.rank);
-  exchange_.set(prefix + std::to_string(own), value, bytes);
-  std::vector<uint64_t> requests(ranks);
-  for (size_t rank = 0; rank < ranks; rank++) {
-    if (rank != own) requests[rank] = exchange_.request(prefix + std::to_string(rank));
-  }
-  std::vector<std::vector<char>> values(ranks);
-  const auto take = [&](int rank, std::vector<char> bytes) { values[static_cast<size_t>(rank)] = std::move(bytes); };
-  await_ranks(config_, exchange_, requests, take, look_);
-  const auto* from = static_cast<const char*>(value);
-  values[own].assign(from, from + bytes);
-  return values;
-}
 
 ucc_oob_coll_t Rendezvous::callbacks() {
   ucc_oob_coll_t oob{};
@@ -47,7 +27,7 @@ ucc_status_t Rendezvous::gather(void* source, void* target, size_t bytes, void* 
   }
   if (rendezvous.lock_ != nullptr) rendezvous.lock_->unlock();
   const auto failure = attempt([&] {
-    const auto values = rendezvous.all_gather(source, bytes);
+    const auto values = rendezvous.store_.all_gather(source, bytes);
     auto* at = static_cast<char*>(target);
     for (const auto& value : values) {
       if (value.size() != bytes) throw Failure(C10D_ERR_BACKEND, "the ranks run different versions of UCC");

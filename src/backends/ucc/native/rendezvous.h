@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/transport.h"
+#include "peers/store_gather.h"
 
 namespace c10d::ucc_shim {
 
@@ -18,14 +19,13 @@ class Rendezvous {
  public:
   /// `look` is called now and then while it waits for values, and throws to end that.
   Rendezvous(const Config& config, Exchange& exchange, std::function<void()> look)
-      : config_(config), exchange_(exchange), look_(std::move(look)) {}
+      : config_(config), store_(config, exchange, "ucc", std::move(look)) {}
   Rendezvous(const Rendezvous&) = delete;
   Rendezvous& operator=(const Rendezvous&) = delete;
 
-  /// The values of all ranks, by rank. Throws Failure naming the missing ranks.
-  std::vector<std::vector<char>> all_gather(const void* value, size_t bytes);
+  StoreGather& store() { return store_; }
 
-  /// The same for UCC to call. A failure is kept for rethrow(), since nothing may be thrown through UCC.
+  /// Its all-gathers, for UCC to call. A failure is kept for rethrow(), since nothing may be thrown through UCC.
   ucc_oob_coll_t callbacks();
   /// Throws the Failure that an all-gather of UCC's ended with, if there is one.
   void rethrow() const;
@@ -43,9 +43,7 @@ class Rendezvous {
   static ucc_status_t gather(void* source, void* target, size_t bytes, void* self, void** request) noexcept;
 
   const Config& config_;
-  Exchange& exchange_;
-  const std::function<void()> look_;
-  unsigned round_ = 0;
+  StoreGather store_;
   std::unique_lock<std::mutex>* lock_ = nullptr;
   std::unique_lock<std::mutex>* last_lock_ = nullptr;
   bool closed_ = false;

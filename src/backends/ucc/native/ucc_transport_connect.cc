@@ -7,6 +7,13 @@
 
 namespace c10d::ucc_shim {
 
+namespace {
+
+/// Selects the interface.
+constexpr const char* kVariable = "UCX_NET_DEVICES";
+
+}  // namespace
+
 void UccTransport::connect(Exchange& exchange) {
   const Log::Call call(log_);
   const auto failure = attempt([&] { make(exchange); });
@@ -23,7 +30,7 @@ void UccTransport::connect(Exchange& exchange) {
 void UccTransport::make(Exchange& exchange) {
   const auto stop = [this] { check_connecting(); };
   rendezvous_ = std::make_unique<Rendezvous>(config_, exchange, stop);
-  peers_.connect(*rendezvous_, exchange, cancellation_, stop);
+  peers_.connect(rendezvous_->store(), kVariable, exchange, cancellation_, stop);
   const auto& local_ranks = peers_.local_ranks();
   if (local_ranks.size() > 1) {
     const int memory = peers_.share_memory(CallTable::bytes(local_ranks.size(), config_.world_size), stop);

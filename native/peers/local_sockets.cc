@@ -17,7 +17,7 @@
 
 #include "engine/transport.h"
 
-namespace c10d::ucc_shim {
+namespace c10d {
 
 namespace {
 
@@ -203,4 +203,4 @@ std::optional<Fd> take_descriptor(int socket) {
   return Fd(fd);
 }
 
-}  // namespace c10d::ucc_shim
+}  // namespace c10d

@@ -4,7 +4,7 @@
 
 #include "ops/signature.h"
 
-namespace c10d::ucc_shim {
+namespace c10d {
 
 namespace {
 
@@ -47,4 +47,4 @@ Failure creation_failure_from(int rank, const PeerMessage& message, int own_rank
                  rank_text(rank) + " has given up making the group: " + message.text(), culprit);
 }
 
-}  // namespace c10d::ucc_shim
+}  // namespace c10d

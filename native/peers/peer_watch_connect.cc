@@ -16,7 +16,7 @@
 #include "peers/peer_watch.h"
 #include "peers/remote_sockets.h"
 
-namespace c10d::ucc_shim {
+namespace c10d {
 
 namespace {
 
@@ -48,7 +48,7 @@ void PeerWatch::watch(int fd, uint64_t source) const {
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) throw broken("epoll_ctl");
 }
 
-void PeerWatch::connect(Rendezvous& rendezvous, Exchange& exchange, const Cancellation& cancellation,
+void PeerWatch::connect(StoreGather& store, const char* variable, Exchange& exchange, const Cancellation& cancellation,
                         const std::function<void()>& stop) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -61,10 +61,10 @@ void PeerWatch::connect(Rendezvous& rendezvous, Exchange& exchange, const Cancel
   watch(timer_.get(), kTimerEvent);
   timer_set_ = true;
   set_timer(std::chrono::microseconds::zero());
-  connect_local(rendezvous, stop);
+  connect_local(store, stop);
   if (local_ranks_.size() < peers_.size()) {
     const auto connected = [this](int rank, Fd socket) { add_connection(rank, std::move(socket)); };
-    connect_remote(config_, local_ranks_, rendezvous, exchange, cancellation, remote_listener_, connected, stop);
+    connect_remote(config_, local_ranks_, store, variable, exchange, cancellation, remote_listener_, connected, stop);
   }
 }
 
@@ -78,7 +78,7 @@ void PeerWatch::add_connection(int rank, Fd socket) {
   peer(rank).socket = std::move(socket);
 }
 
-void PeerWatch::connect_local(Rendezvous& rendezvous, const std::function<void()>& stop) {
+void PeerWatch::connect_local(StoreGather& store, const std::function<void()>& stop) {
   RankInfo own{};
   own.token = token_ = random_number();
   own.address = reinterpret_cast<uint64_t>(&token_);
@@ -91,7 +91,7 @@ void PeerWatch::connect_local(Rendezvous& rendezvous, const std::function<void()
   local_listener_ = std::make_unique<LocalListener>(config_.world_size);
   local_listener_->name().copy(own.socket, sizeof own.socket - 1);
 
-  const auto infos = rendezvous.all_gather(&own, sizeof own);
+  const auto infos = store.all_gather(&own, sizeof own);
   // The ranks that connect to this one, and the names that they listen on themselves.
   std::map<int, std::string> expected;
   for (int rank = 0; rank < config_.world_size; rank++) {
@@ -161,7 +161,7 @@ int PeerWatch::share_memory(size_t bytes, const std::function<void()>& stop) {
     if (memory_.get() < 0) throw left_group(first);
     return memory_.release();
   }
-  Fd memory(::memfd_create("c10d-ucc", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  Fd memory(::memfd_create("c10d", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (memory.get() < 0) throw broken("memfd_create");
   // No rank can shrink it later while the others use it.
   if (::ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0 ||
@@ -174,4 +174,4 @@ int PeerWatch::share_memory(size_t bytes, const std::function<void()>& stop) {
   return memory.release();
 }
 
-}  // namespace c10d::ucc_shim
+}  // namespace c10d

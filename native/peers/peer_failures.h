@@ -4,7 +4,7 @@
 #include "ops/failure.h"
 #include "peers/peer_message.h"
 
-namespace c10d::ucc_shim {
+namespace c10d {
 
 /// The connection of a rank ended without a message that says why.
 Failure process_ended(int rank);
@@ -16,4 +16,4 @@ Failure failure_from(int rank, const PeerMessage& message, int own_rank);
 /// The same while the group is being made.
 Failure creation_failure_from(int rank, const PeerMessage& message, int own_rank);
 
-}  // namespace c10d::ucc_shim
+}  // namespace c10d

@@ -1,11 +1,11 @@
-// The messages that ranks send each other outside UCC, each over a connection of its own.
+// The messages that ranks send each other outside their library, each over a connection of its own.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <string>
 
-namespace c10d::ucc_shim {
+namespace c10d {
 
 struct PeerMessage {
   enum Kind : uint32_t {
@@ -55,4 +55,4 @@ class PeerMessageReader {
   bool reset_ = false;
 };
 
-}  // namespace c10d::ucc_shim
+}  // namespace c10d

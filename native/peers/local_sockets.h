@@ -9,7 +9,7 @@
 
 #include "mesh/socket.h"
 
-namespace c10d::ucc_shim {
+namespace c10d {
 
 uint64_t random_number();
 
@@ -44,4 +44,4 @@ void send_descriptor(int socket, int fd);
 /// not block. Throws Failure if this process cannot open it.
 std::optional<Fd> take_descriptor(int socket);
 
-}  // namespace c10d::ucc_shim
+}  // namespace c10d

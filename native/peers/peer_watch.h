@@ -1,7 +1,7 @@
-// Watches whether the other ranks are still alive. UCX does not notice over shared memory that a rank is lost, and UCC
-// does not report which rank it waits for. So each rank has a connection to each other one, a local socket on one host
-// and TCP between hosts, which carries nothing but PeerMessages. If it ends without a message that says why, the
-// process has died.
+// Watches whether the other ranks are still alive, for libraries that do not notice: UCX does not over shared memory, and
+// UCC does not report which rank it waits for; NCCL waits for a rank of the same host for ever. So each rank has a
+// connection to each other one, a local socket on one host and TCP between hosts, which carries nothing but
+// PeerMessages. If it ends without a message that says why, the process has died.
 #pragma once
 
 #include <atomic>
@@ -22,9 +22,9 @@
 #include "mesh/socket.h"
 #include "peers/local_sockets.h"
 #include "peers/peer_message.h"
-#include "rendezvous.h"
+#include "peers/store_gather.h"
 
-namespace c10d::ucc_shim {
+namespace c10d {
 
 class PeerWatch {
  public:
@@ -32,9 +32,9 @@ class PeerWatch {
   PeerWatch(const PeerWatch&) = delete;
   PeerWatch& operator=(const PeerWatch&) = delete;
 
-  /// Connects to the other ranks; `stop()` throws to end it, and `cancellation` ends it too. Messages are exchanged
+  /// Connects to the other ranks. `variable` is the environment variable that selects the interface; `stop()` throws to end it, and `cancellation` ends it too. Messages are exchanged
   /// from the first connection on. Throws Failure.
-  void connect(Rendezvous& rendezvous, Exchange& exchange, const Cancellation& cancellation,
+  void connect(StoreGather& store, const char* variable, Exchange& exchange, const Cancellation& cancellation,
                const std::function<void()>& stop);
   /// Creates zeroed memory of this size that the ranks of this host share, and returns a descriptor for the caller to
   /// close. Each of these ranks calls it once, after connecting. Throws Failure.
@@ -107,7 +107,7 @@ class PeerWatch {
 
   Peer& peer(int rank) { return peers_[static_cast<size_t>(rank)]; }
   const Peer& peer(int rank) const { return peers_[static_cast<size_t>(rank)]; }
-  void connect_local(Rendezvous& rendezvous, const std::function<void()>& stop);
+  void connect_local(StoreGather& store, const std::function<void()>& stop);
   void accept_local(std::map<int, std::string> expected, const std::function<void()>& stop);
   void add_connection(int rank, Fd socket);
   void watch(int fd, uint64_t source) const;
@@ -147,4 +147,4 @@ class PeerWatch {
   bool made_ = false;
 };
 
-}  // namespace c10d::ucc_shim
+}  // namespace c10d

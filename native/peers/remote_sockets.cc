@@ -10,12 +10,9 @@
 #include "ops/hash.h"
 #include "peers/local_sockets.h"
 
-namespace c10d::ucc_shim {
+namespace c10d {
 
 namespace {
-
-/// Selects the interface.
-constexpr const char* kVariable = "UCX_NET_DEVICES";
 
 /// How long nothing is sent before the kernel asks whether the other host is still there, and how often it asks.
 constexpr int kKeepaliveSeconds = 30;
@@ -46,12 +43,12 @@ void keep_alive(const Fd& fd) {
 
 }  // namespace
 
-void connect_remote(const Config& config, const std::vector<int>& local_ranks, Rendezvous& rendezvous,
+void connect_remote(const Config& config, const std::vector<int>& local_ranks, StoreGather& store, const char* variable,
                     Exchange& exchange, const Cancellation& cancellation, std::unique_ptr<Listener>& listener,
                     const std::function<void(int, Fd)>& connected, const std::function<void()>& look) {
   const auto is_local = [&](int rank) { return std::binary_search(local_ranks.begin(), local_ranks.end(), rank); };
   listener = std::make_unique<Listener>(SocketAddress(config.options.get("host", "127.0.0.1"), 0),
-                                        static_cast<size_t>(config.world_size), kVariable);
+                                        static_cast<size_t>(config.world_size), variable);
   ListenerInfo own{};
   const Endpoint endpoint{host_name(), listener->address()};
   endpoint.host_name.copy(own.host_name, sizeof own.host_name - 1);
@@ -61,7 +58,7 @@ void connect_remote(const Config& config, const std::vector<int>& local_ranks, R
   for (int rank = config.rank + 1; rank < config.world_size; rank++) {
     if (!is_local(rank)) listener->expect(number_of(own.token, rank));
   }
-  const auto infos = rendezvous.all_gather(&own, sizeof own);
+  const auto infos = store.all_gather(&own, sizeof own);
   std::vector<AwaitedPeer> awaited;
   const auto keep = [&](int rank, Fd fd) {
     keep_alive(fd);
@@ -77,7 +74,7 @@ void connect_remote(const Config& config, const std::vector<int>& local_ranks, R
     std::memcpy(&info, value.data(), sizeof info);
     info.host_name[sizeof info.host_name - 1] = '\0';
     const auto address = SocketAddress::from_wire(info.address);
-    require_reachable({own.host_name, endpoint.address}, {info.host_name, address}, kVariable);
+    require_reachable({own.host_name, endpoint.address}, {info.host_name, address}, variable);
     const bool same_host = address.has_ip_of(endpoint.address);
     if (rank > config.rank) {
       awaited.push_back({rank, number_of(own.token, rank), ListenerProbe(address, same_host)});
@@ -91,4 +88,4 @@ void connect_remote(const Config& config, const std::vector<int>& local_ranks, R
       [&](size_t i, Fd fd) { keep(awaited[i].rank, std::move(fd)); }, look);
 }
 
-}  // namespace c10d::ucc_shim
+}  // namespace c10d

@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <cstddef>
 
-namespace c10d::ucc_shim {
+namespace c10d {
 
 static_assert(offsetof(PeerMessage, characters) == PeerMessage::kHeaderBytes, "a message is sent as it is in memory");
 
@@ -41,4 +41,4 @@ PeerMessageReader::Result PeerMessageReader::read(int socket) {
   return Result::message;
 }
 
-}  // namespace c10d::ucc_shim
+}  // namespace c10d

@@ -9,7 +9,7 @@
 
 #include "peers/peer_failures.h"
 
-namespace c10d::ucc_shim {
+namespace c10d {
 
 namespace {
 
@@ -227,4 +227,4 @@ void PeerWatch::send_to_all(const PeerMessage& message) noexcept {
   }
 }
 
-}  // namespace c10d::ucc_shim
+}  // namespace c10d

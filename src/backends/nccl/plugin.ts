@@ -3,7 +3,7 @@ import { BackendUnavailableError, InvalidArgumentError } from "../../errors/inde
 import { loadShim } from "../../native/index.ts";
 import { type BackendContext, type BackendPlugin, BackendType } from "../../registry/index.ts";
 import { probe as probeCuda } from "../../tensor/cuda/index.ts";
-import { type ConnectSplit, NativeBackend } from "../native/native-backend.ts";
+import { type ConnectSplit, type ConnectTerms, NativeBackend } from "../native/native-backend.ts";
 import { NativeFailures } from "../native/native-failures.ts";
 import { capabilities, capabilitiesOf } from "./capabilities.ts";
 import { type ConnectCommunicator, LazyBackend } from "./lazy-backend.ts";
@@ -11,7 +11,9 @@ import { loadNccl } from "./nccl-library.ts";
 import type { NcclOptions } from "./options.ts";
 import { PairStore } from "./pair-store.ts";
 import { NO_DEVICE, probeNccl, SHIM_REMEDY } from "./probe-nccl.ts";
+import { RollCallStore } from "./roll-call-store.ts";
 import { settingsOf } from "./settings.ts";
+import { watchAddress } from "./watch-address.ts";
 
 const NAME = "nccl";
 /** NCCL's ranks do not notice that another one has aborted. */
@@ -42,21 +44,19 @@ const plugin: BackendPlugin<NcclOptions> = {
     const deviceCount = requireDevice(context);
     const { version } = loadNccl(context.options.library);
     const shim = loadShim({ name: NAME, remedy: SHIM_REMEDY });
-    const settings = settingsOf(context, version);
     const own = capabilitiesOf(version);
     const lookEveryMs = environmentInteger("TORCH_NCCL_COORD_CHECK_MILSEC") || LOOK_EVERY_MS;
-    if (isEager) {
-      const backend = await NativeBackend.connect(shim, context, { ...settings, "id-key": FIRST_KEY }, own, {
-        lookEveryMs,
-      });
-      return splittable(backend, (of, splitFrom) =>
-        NativeBackend.connect(shim, of, settingsOf(of, version), own, { lookEveryMs, splitFrom }),
-      );
-    }
+    const make = async (place: BackendContext<NcclOptions>, terms: ConnectTerms, idKey = FIRST_KEY) => {
+      const isMember = (terms.splitFrom?.color ?? 0) >= 0;
+      const watch = isMember ? await watchOf(place, idKey) : { context: place, settings: {} };
+      const all = { ...settingsOf(place, version), ...watch.settings, "id-key": idKey };
+      return NativeBackend.connect(shim, watch.context, all, own, { ...terms, lookEveryMs });
+    };
+    if (isEager) return splittable(await make(context, {}), (of, splitFrom) => make(of, { splitFrom }));
     const connect: ConnectCommunicator = ({ device, idKey, pair, timeoutMs, signal }) => {
       const all = { ...context, device, timeoutMs };
       const place = pair === undefined ? all : { ...all, ...amongTwo(context, pair.low, pair.high, idKey) };
-      return NativeBackend.connect(shim, place, { ...settings, "id-key": idKey }, own, { signal, lookEveryMs });
+      return make(place, { signal }, idKey);
     };
     const failures = new NativeFailures(NAME, context);
     const report = (reason: string): void => void failures.report(reason);
@@ -99,6 +99,19 @@ function requireDevice({ device, groupName: group }: BackendContext): number {
     `nccl: deviceId is cuda:${device.index}, but this process has ${count} CUDA ${count === 1 ? "device" : "devices"}`,
     { argument: "deviceId", backend: NAME, group },
   );
+}
+
+/** With which the ranks of a communicator watch whether the others are still there, unless some are PyTorch's. */
+async function watchOf(
+  context: BackendContext<NcclOptions>,
+  idKey: string,
+): Promise<{ readonly context: BackendContext<NcclOptions>; readonly settings: Readonly<Record<string, string>> }> {
+  const { rank, size, timeoutMs } = context;
+  if (size === 1) return { context, settings: {} };
+  const key = `watch/${idKey}`;
+  const store = new RollCallStore(context.store, key, size);
+  await store.answer(rank, { timeout: timeoutMs });
+  return { context: { ...context, store }, settings: { "watch-key": key, host: watchAddress(context) } };
 }
 
 /** What is different in the communicator of two ranks. */

@@ -87,7 +87,7 @@ void Communicator::connect_split(const Config& config, Communicator& parent, int
     // NCCL writes it at any time until the parent is ready.
     const auto unsettled = attempt([&] {
       poll([&] {
-        check_interrupt(config, "ncclCommSplit");
+        require_wanted(config, "ncclCommSplit");
         if (parent.interrupted()) throw Failure(C10D_ERR_ABORTED, "the group that is split was aborted");
         return parent.ready();
       });
@@ -106,12 +106,12 @@ void Communicator::connect_split(const Config& config, Communicator& parent, int
 
 void Communicator::await_ready(const Config& config, const char* what) {
   poll([&] {
-    check_interrupt(config, what);
+    require_wanted(config, what);
     return ready();
   });
 }
 
-void Communicator::check_interrupt(const Config& config, const char* what) const {
+void Communicator::require_wanted(const Config& config, const char* what) const {
   if (interrupted()) throw Failure(C10D_ERR_ABORTED, "connecting was aborted");
   if (Clock::now() < config.connect_deadline) return;
   throw Failure(C10D_ERR_OP_TIMEOUT, std::string("timed out in ") + what + ", waiting for the other ranks");

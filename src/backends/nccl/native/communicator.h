@@ -37,6 +37,8 @@ class Communicator {
   /// connect() returns soon. From any thread.
   void interrupt() { interrupted_.store(true, std::memory_order_release); }
   bool interrupted() const { return interrupted_.load(std::memory_order_acquire); }
+  /// While the group is made. Throws Failure if it is interrupted or the time is up.
+  void require_wanted(const Config& config, const char* what) const;
   /// Ends what is in flight; afterwards there is no communicator.
   void abort();
   /// Ends it in agreement with the other ranks, or by abort() if they take too long.
@@ -45,7 +47,6 @@ class Communicator {
  private:
   /// Waits until this communicator is no longer in progress. Throws Failure.
   void await_ready(const Config& config, const char* what);
-  void check_interrupt(const Config& config, const char* what) const;
 
   const NcclApi& nccl_;
   CommunicatorConfig config_;

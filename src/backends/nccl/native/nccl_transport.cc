@@ -15,7 +15,8 @@ NcclTransport::NcclTransport(const Config& config)
       progress_limit_(integer_option(config.options, "nonblocking-timeout", 0)),
       order_(LaunchOrder::of(config.device.index)),
       communicator_(config, mutation_),
-      services_(communicator_) {
+      services_(communicator_),
+      peers_(config_) {
   if (config.device.type != C10D_DEVICE_CUDA) {
     throw Failure(C10D_ERR_INVALID, "NCCL needs a CUDA device, got " + text_of(config.device));
   }
@@ -42,6 +43,7 @@ void NcclTransport::connect(Exchange& exchange) {
     } else {
       communicator_.connect(config_, exchange);
     }
+    watch_peers(exchange);
   });
   parent_.reset();
   if (!failure) return;
@@ -62,11 +64,16 @@ void NcclTransport::abort(const Failure& cause) noexcept {
   }
   aborted_.store(true, std::memory_order_release);
   communicator_.interrupt();
+  cancellation_.cancel();
+  peers_.fail(cause);
   order_.leave();
   if (mutation_.is("abort-at-once")) communicator_.abort();
 }
 
-void NcclTransport::close() noexcept { communicator_.finalize(); }
+void NcclTransport::close() noexcept {
+  peers_.leave(collectives_);
+  communicator_.finalize();
+}
 
 // ---- on the host's thread --------------------------------------------------------------------------------------
 
@@ -78,6 +85,7 @@ void NcclTransport::check(const Op& op) const {
 
 /// The op waits for what is in its stream now, rather than when it starts.
 void NcclTransport::number(Op& op) noexcept {
+  if (op.number > 0) collectives_ = op.number;
   const auto& cuda = library_.cuda;
   const auto failure = attempt([&] {
     const std::lock_guard<std::mutex> lock(device_->flights.mutex());

@@ -6,6 +6,9 @@
 //
 // Options
 //   id-key=KEY                   store key of the unique id ("0")
+//   watch-key=KEY                store key whose value, once the communicator is made, is empty unless all ranks watch
+//                                each other; begins the keys for that. Without it, ranks do not watch each other
+//   host=IP                      where ranks of other hosts connect to this one to watch it (127.0.0.1)
 //   high-priority=1              the stream has the highest priority
 //   nonblocking-timeout=MS       how long NCCL may be in progress with one launch before the group fails (no limit)
 //   blocking, cga-cluster-size, min-ctas, max-ctas, net-name, split-share, traffic-class, comm-name, collnet-enable,
@@ -28,6 +31,7 @@
 #include "launch.h"
 #include "launch_order.h"
 #include "mutation.h"
+#include "peers/peer_watch.h"
 #include "services.h"
 
 namespace c10d::nccl_shim {
@@ -87,6 +91,10 @@ class NcclTransport final : public Transport {
   void give_back_turns(const Launch& launch);
   Place place() const;
 
+  // In nccl_transport_peers.cc.
+  void watch_peers(Exchange& exchange);
+  void check_peers(Clock::time_point now);
+
   // In nccl_transport_end.cc: their end.
   void look_for_errors();
   void end_communicator();
@@ -109,6 +117,10 @@ class NcclTransport final : public Transport {
   std::unique_ptr<GroupDevice> device_;
   Communicator communicator_;
   Services services_;
+  Cancellation cancellation_;
+  PeerWatch peers_;
+  /// The last collective that was submitted.
+  std::atomic<uint64_t> collectives_{0};
 
   // Of the native thread.
   std::deque<std::unique_ptr<Launch>> launches_;
@@ -116,6 +128,7 @@ class NcclTransport final : public Transport {
   std::vector<std::unique_ptr<Launch>> spare_;
   std::vector<Op*> one_;
   Clock::time_point next_look_;
+  bool watches_ = false;
   bool advanced_ = false;
 };
 

@@ -13,21 +13,23 @@ void NcclTransport::progress(std::vector<Op*>& ended) {
     if (communicator_) collect(ended);
     end_communicator();
   } else {
+    // It may have ended before the group failed on another rank.
+    collect(ended);
     look_for_errors();
   }
   issue();
   collect(ended);
 }
 
-/// Errors of the communicator that no call has reported. Throws Failure.
+/// Errors of the communicator that no call has reported, and those of other ranks. Throws Failure.
 void NcclTransport::look_for_errors() {
-  // While NCCL is in progress, ready() looks.
-  const bool calling = issued_ < launches_.size() && launches_[issued_]->state == Launch::State::calling;
-  if (calling || !communicator_) return;
   const auto now = Clock::now();
   if (now < next_look_) return;
   next_look_ = now + kErrorInterval;
-  if (communicator_.may_be_called()) (void)communicator_.ready();
+  check_peers(now);
+  // While NCCL is in progress, ready() looks.
+  const bool calling = issued_ < launches_.size() && launches_[issued_]->state == Launch::State::calling;
+  if (!calling && communicator_ && communicator_.may_be_called()) (void)communicator_.ready();
 }
 
 void NcclTransport::end_communicator() {

@@ -159,6 +159,11 @@ export class NativeGroup {
     return this.#failureOf(GROUP)?.text ?? "";
   }
 
+  /** What the native side noticed when the group failed; undefined if it has not, or was aborted by this rank. */
+  get loss(): NativeFailure | undefined {
+    return this.#loss;
+  }
+
   /** Takes the failure of an op, or returns that of the group. */
   #failureOf(id: number): NativeFailure | undefined {
     if (this.#closed) return undefined;

@@ -160,7 +160,7 @@ export class NativeBackend extends Backend {
       watchCreation: (giveUp) => watchCreation(context, giveUp),
       failed: (reason) => {
         // Without an op in flight, no error tells the other ranks.
-        if (lookEveryMs !== undefined) void failures.report(reason);
+        if (lookEveryMs !== undefined) void failures.report(reason, this.#group?.loss);
         this.announceFailure(reason);
       },
     };

@@ -63,12 +63,17 @@ export class NativeFailures {
     return this.#opError(failure, work, isFatal(failure) ? await this.#consult(failure, work) : undefined);
   }
 
-  /** Notifies the other ranks of a failure that no op reports. Never rejects. */
-  async report(text: string): Promise<void> {
+  /**
+   * Notifies the other ranks of a failure that no op reports. Never rejects.
+   * @param failure What the native side noticed; undefined if this rank has aborted the group.
+   */
+  async report(text: string, failure?: NativeFailure): Promise<void> {
     const { rank, size, store } = this.#context;
     if (this.#verdict !== undefined || size === 1) return;
     const called = this.#called();
-    await reportFailure(store, { rank, op: "abort", seq: called, called, kind: "aborted", text, peer: -1, ranks: [] });
+    const kind = failure === undefined ? "aborted" : kindOf(failure);
+    const { peer, ranks } = failure ?? { peer: -1, ranks: [] };
+    await reportFailure(store, { rank, op: "abort", seq: called, called, kind, text, peer, ranks });
   }
 
   /**

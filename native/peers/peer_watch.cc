@@ -19,7 +19,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kExitGrace{200};
 /// The same for a rank of another host that left cleanly.
 constexpr milliseconds kRemoteGrace{500};
-/// How long a rank waits in a collective before it notifies other hosts, in a group of few ranks; and for each rank
+/// How long a rank waits in a collective before it notifies others, in a group of few ranks; and for each rank
 /// more.
 constexpr milliseconds kAnnounceAfter{20};
 constexpr std::chrono::microseconds kAnnounceAfterPerRank{200};
@@ -150,7 +150,7 @@ std::optional<Failure> PeerWatch::check(const Awaited& awaited, Clock::time_poin
 /// No rank completes a collective between hosts before all have reached it. So a rank that waits in one has reached it,
 /// and the other way round.
 void PeerWatch::announce(const Awaited& awaited, Clock::time_point now) {
-  if (local_ranks_.size() == peers_.size()) return;
+  if (audience_ == Audience::other_hosts && local_ranks_.size() == peers_.size()) return;
   if (awaited.oldest != oldest_) {
     oldest_ = awaited.oldest;
     oldest_since_ = now;
@@ -168,14 +168,14 @@ void PeerWatch::announce(const Awaited& awaited, Clock::time_point now) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (own_last_message_) return;
   for (int rank = 0; rank < config_.world_size; rank++) {
-    if (!is_local(rank)) send_message(peer(rank).socket.get(), message);
+    if (is_notified(rank)) send_message(peer(rank).socket.get(), message);
   }
 }
 
 int PeerWatch::late_rank(uint64_t collective) const {
   if (known_ < collective) return -1;
   for (int rank = 0; rank < config_.world_size; rank++) {
-    if (!is_local(rank) && arrived_[static_cast<size_t>(rank)] < collective) return rank;
+    if (is_notified(rank) && arrived_[static_cast<size_t>(rank)] < collective) return rank;
   }
   return -1;
 }

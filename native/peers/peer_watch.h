@@ -28,7 +28,11 @@ namespace c10d {
 
 class PeerWatch {
  public:
-  explicit PeerWatch(const Config& config) : config_(config), arrived_(static_cast<size_t>(config.world_size)) {}
+  /// Which ranks notify each other of where they wait: those of one host may know it otherwise.
+  enum class Audience { other_hosts, all };
+
+  explicit PeerWatch(const Config& config, Audience audience = Audience::other_hosts)
+      : config_(config), audience_(audience), arrived_(static_cast<size_t>(config.world_size)) {}
   PeerWatch(const PeerWatch&) = delete;
   PeerWatch& operator=(const PeerWatch&) = delete;
 
@@ -72,14 +76,14 @@ class PeerWatch {
     /// Peers of messages of which nothing has arrived yet.
     std::vector<int> peers;
   };
-  /// Returns why not all of that can end any more, if there is a reason. Notifies ranks of other hosts after a while
-  /// that this one waits. Does not block.
+  /// Returns why not all of that can end any more, if there is a reason. Notifies the audience after a while that this
+  /// rank waits. Does not block.
   std::optional<Failure> check(const Awaited& awaited, Clock::time_point now);
   /// The rank whose loss may explain an error of UCC's, as a failure.
   std::optional<Failure> find_lost();
   /// Whether there was something to read, or the timer expired. Does not block.
   bool has_events() { return read(); }
-  /// The first rank of another host that has not reached a collective; -1 if all have, or if this rank has not waited
+  /// The first rank of the audience that has not reached a collective; -1 if all have, or if this rank has not waited
   /// for long enough to know. From any thread.
   int late_rank(uint64_t collective) const;
 
@@ -117,17 +121,19 @@ class PeerWatch {
   void announce(const Awaited& awaited, Clock::time_point now);
   void send_to_all(const PeerMessage& message) noexcept;
 
+  bool is_notified(int rank) const { return rank != config_.rank && (audience_ == Audience::all || !is_local(rank)); }
+
   const Config& config_;
+  const Audience audience_;
   std::vector<Peer> peers_;
   std::vector<int> local_ranks_;
   Fd epoll_;
   Fd timer_;
   bool timer_set_ = false;
   uint64_t token_ = 0;
-  /// The collective that each rank of another host last said it waits in.
+  /// The collective that each rank of the audience last said it waits in.
   std::vector<std::atomic<uint64_t>> arrived_;
-  /// The first collective in flight, since when it is the first, and the last one that ranks of other hosts were
-  /// notified of.
+  /// The first collective in flight, since when it is the first, and the last one that the audience was notified of.
   uint64_t oldest_ = 0;
   Clock::time_point oldest_since_;
   uint64_t announced_ = 0;

@@ -266,6 +266,12 @@ export const environmentVariables = {
     default: "the address that reaches the store",
     description: "IP address that Gloo binds to; GLOO_SOCKET_IFNAME has priority.",
   },
+  NCCL_SOCKET_IFNAME: {
+    type: "text",
+    default: "chosen by NCCL, the address that reaches the store for other connections",
+    description:
+      "Network interfaces that NCCL uses, also with = or ^; through the first one, ranks of other hosts monitor this one.",
+  },
   UCX_NET_DEVICES: {
     type: "text",
     default: "all for UCX, the address that reaches the store for other connections",

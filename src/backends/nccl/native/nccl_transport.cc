@@ -16,7 +16,7 @@ NcclTransport::NcclTransport(const Config& config)
       order_(LaunchOrder::of(config.device.index)),
       communicator_(config, mutation_),
       services_(communicator_),
-      peers_(config_) {
+      peers_(config_, PeerWatch::Audience::all) {
   if (config.device.type != C10D_DEVICE_CUDA) {
     throw Failure(C10D_ERR_INVALID, "NCCL needs a CUDA device, got " + text_of(config.device));
   }

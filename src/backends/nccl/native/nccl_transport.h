@@ -52,6 +52,7 @@ class NcclTransport final : public Transport {
   bool messages_overtake() const override { return false; }
   void progress(std::vector<Op*>& ended) override;
   bool advanced() const override { return advanced_; }
+  int awaited_peer() override;
   bool fences(const Op&) const override { return false; }
   unsigned max_concurrency() const override { return kConcurrency; }
   bool has_streams() const override { return true; }
@@ -94,6 +95,8 @@ class NcclTransport final : public Transport {
   // In nccl_transport_peers.cc.
   void watch_peers(Exchange& exchange);
   void check_peers(Clock::time_point now);
+  /// The loss or failure of another rank that caused an error of NCCL's, if that is known; otherwise the error.
+  Failure reason_of(const Failure& failure);
 
   // In nccl_transport_end.cc: their end.
   void look_for_errors();
@@ -119,6 +122,8 @@ class NcclTransport final : public Transport {
   Services services_;
   Cancellation cancellation_;
   PeerWatch peers_;
+  /// The first collective in flight; 0 if there is none.
+  std::atomic<uint64_t> oldest_{0};
   /// The last collective that was submitted.
   std::atomic<uint64_t> collectives_{0};
 

@@ -29,7 +29,9 @@ void NcclTransport::look_for_errors() {
   check_peers(now);
   // While NCCL is in progress, ready() looks.
   const bool calling = issued_ < launches_.size() && launches_[issued_]->state == Launch::State::calling;
-  if (!calling && communicator_ && communicator_.may_be_called()) (void)communicator_.ready();
+  if (calling || !communicator_ || !communicator_.may_be_called()) return;
+  const auto failure = attempt([&] { (void)communicator_.ready(); });
+  if (failure) throw reason_of(*failure);
 }
 
 void NcclTransport::end_communicator() {

@@ -67,7 +67,7 @@ bool NcclTransport::advance(Launch& launch) {
       throw Failure(C10D_ERR_OP_TIMEOUT,
                     "NCCL has been in progress for " + std::to_string(progress_limit_.count()) + " ms");
   });
-  if (failure) break_off(launch, *failure);
+  if (failure) break_off(launch, reason_of(*failure));
   return launch.state == Launch::State::issued;
 }
 

@@ -1,7 +1,9 @@
 // How a NcclTransport notices that another rank is lost, or that the group has failed there. NCCL waits for ever for a
 // rank of the same host, and tells no rank that another one has aborted.
 #include <algorithm>
+#include <chrono>
 #include <string>
+#include <thread>
 
 #include "nccl_transport.h"
 #include "peers/store_gather.h"
@@ -12,6 +14,8 @@ namespace {
 
 /// Selects the interface.
 constexpr const char* kVariable = "NCCL_SOCKET_IFNAME";
+/// How long after an error of NCCL's the exit of the process that caused it may become visible here.
+constexpr std::chrono::milliseconds kLossGrace{300};
 
 }  // namespace
 
@@ -45,8 +49,29 @@ void NcclTransport::check_peers(Clock::time_point now) {
       }
     }
   }
+  oldest_ = awaited.oldest;
   const auto failure = peers_.check(awaited, now);
   if (failure) throw Failure(*failure);
+}
+
+/// As far as it has waited for long enough to know. It may be the root of a broadcast, which waits for nobody; the status
+/// records and the reports of the ranks correct that.
+int NcclTransport::awaited_peer() {
+  const uint64_t oldest = oldest_;
+  return oldest == 0 ? -1 : peers_.late_rank(oldest);
+}
+
+/// NCCL does not say which rank an error came from.
+Failure NcclTransport::reason_of(const Failure& failure) {
+  const bool known = failure.harmless() || failure.peer() >= 0 || failure.status() == C10D_ERR_OP_TIMEOUT;
+  if (!watches_ || known) return failure;
+  const auto until = Clock::now() + kLossGrace;
+  auto lost = peers_.find_lost();
+  while (!lost && !aborted_.load(std::memory_order_acquire) && Clock::now() < until) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    lost = peers_.find_lost();
+  }
+  return lost.value_or(failure);
 }
 
 }  // namespace c10d::nccl_shim

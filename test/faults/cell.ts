@@ -1,8 +1,11 @@
+/** `nccl` runs on the emulators of CUDA and NCCL. */
+export const backends = ["gloo", "nccl"] as const;
 /** What happens to one rank while the others need it. */
 export const faults = ["SIGKILL", "SIGSTOP", "exit", "leave", "throw", "cut"] as const;
 export const ops = ["allReduce", "broadcast", "allGather", "allToAll", "sendRecv", "barrier"] as const;
 export const modes = ["await", "wait"] as const;
-export const worldSizes = [2, 3, 4] as const;
+
+export type FaultBackend = (typeof backends)[number];
 
 /**
  * `exit` is process.exit(0), `leave` the end of the script without destroyProcessGroup(), `cut` the loss of the network
@@ -15,6 +18,7 @@ export type Mode = (typeof modes)[number];
 
 /** One combination of the fault matrix. */
 export interface Cell {
+  readonly backend: FaultBackend;
   readonly fault: Fault;
   readonly op: FaultOp;
   /** How the others wait for their ops. */
@@ -29,7 +33,20 @@ export interface Cell {
 }
 
 const SMALL = 4;
-export const LARGE = 32 << 20;
+
+/** What runs on a backend. */
+interface Extent {
+  readonly worldSizes: readonly number[];
+  readonly faults: readonly Fault[];
+  readonly largeBytes: number;
+}
+
+export const extents: Readonly<Record<FaultBackend, Extent>> = {
+  gloo: { worldSizes: [2, 3, 4], faults, largeBytes: 32 << 20 },
+  // The emulator carries data in shared memory, which no cut of a network reaches, and is slow.
+  nccl: { worldSizes: [2, 4], faults: faults.filter((fault) => fault !== "cut"), largeBytes: 4 << 20 },
+};
+
 /** Only a silent fault is detected by the time-out of the op. */
 const SILENT_TIMEOUT_MS = 1_500;
 const TIMEOUT_MS = 20_000;
@@ -39,17 +56,18 @@ export function isSilent(fault: Fault): boolean {
   return fault === "SIGSTOP" || fault === "cut";
 }
 
-/** The whole matrix; the culprit rotates from cell to cell. */
-export function allCells(): Cell[] {
+/** The whole matrix of a backend; the culprit rotates from cell to cell. */
+export function allCells(backend: FaultBackend): Cell[] {
   const cells: Cell[] = [];
+  const { worldSizes, faults, largeBytes } = extents[backend];
   for (const worldSize of worldSizes) {
     for (const fault of faults) {
       for (const op of ops) {
-        for (const bytes of op === "barrier" ? [0] : [SMALL, LARGE]) {
+        for (const bytes of op === "barrier" ? [0] : [SMALL, largeBytes]) {
           for (const mode of modes) {
             const culprit = (cells.length >> 1) % worldSize;
             const timeoutMs = isSilent(fault) ? SILENT_TIMEOUT_MS : TIMEOUT_MS;
-            cells.push({ fault, op, mode, bytes, worldSize, culprit, timeoutMs });
+            cells.push({ backend, fault, op, mode, bytes, worldSize, culprit, timeoutMs });
           }
         }
       }
@@ -58,11 +76,16 @@ export function allCells(): Cell[] {
   return cells;
 }
 
-/** A sample in which every fault, op, mode, size and world size occurs; it differs for each `turn`. */
-export function sampleCells(turn: number): Cell[] {
-  const cells = allCells();
+/**
+ * A sample in which every fault occurs; over gloo also every op, mode, size and world size. It differs for each `turn`.
+ */
+export function sampleCells(backend: FaultBackend, turn: number): Cell[] {
+  const cells = allCells(backend);
+  const { worldSizes, faults } = extents[backend];
+  const modesOf = (f: number): readonly Mode[] =>
+    backend === "gloo" ? modes : modes.slice((turn + f) % 2).slice(0, 1);
   return faults.flatMap((fault, f) =>
-    modes.map((mode, m) => {
+    modesOf(f).map((mode, m) => {
       const op = ops[(turn + f + m) % ops.length];
       const worldSize = worldSizes[(turn + f + 2 * m) % worldSizes.length];
       const fitting = cells.filter((c) => c.fault === fault && c.mode === mode && c.op === op);
@@ -74,7 +97,7 @@ export function sampleCells(turn: number): Cell[] {
   );
 }
 
-export function nameOf({ fault, op, mode, bytes, worldSize, culprit }: Cell): string {
-  const size = bytes === LARGE ? "32 MB" : bytes === 0 ? "-" : `${bytes} B`;
-  return `${fault} of rank ${culprit}/${worldSize}, ${op} ${size}, ${mode}`;
+export function nameOf({ backend, fault, op, mode, bytes, worldSize, culprit }: Cell): string {
+  const size = bytes === 0 ? "-" : bytes <= SMALL ? `${bytes} B` : `${bytes >> 20} MB`;
+  return `${fault} of rank ${culprit}/${worldSize}, ${op} ${size}, ${mode}, ${backend}`;
 }

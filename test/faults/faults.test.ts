@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnRanks, startRanks } from "bun-c10d/testing";
+import { whyNoEmulator } from "../../src/backends/nccl/fixtures/emulator.ts";
 import { RawConnection } from "../../src/store/tcp/fixtures/raw-connection.ts";
 import { TwoHosts } from "../multi-host/two-hosts.ts";
-import { allCells, nameOf, sampleCells } from "./cell.ts";
+import { allCells, backends, type Cell, nameOf, sampleCells } from "./cell.ts";
 import { expectedErrors } from "./expectation.ts";
 import type { UnevenArgs, UnevenResult } from "./fixtures/uneven-rank.ts";
 import { listeningPorts } from "./listeners.ts";
@@ -13,11 +14,14 @@ setDefaultTimeout(60_000);
 
 const full = process.env.C10D_SWEEP === "full";
 const turn = Number(process.env.C10D_SAMPLE ?? Math.floor(Date.now() / 1_000) % 1_000);
-const cells = full ? allCells() : sampleCells(turn);
+const cells = backends.flatMap((backend) => (full ? allCells(backend) : sampleCells(backend, turn)));
 
 const impossible = await TwoHosts.impossible();
 const required = process.env.C10D_REQUIRE_NETNS === "1";
 if (impossible !== undefined) console.log(`skip faults of the network, no network namespaces: ${impossible}`);
+if (whyNoEmulator !== undefined) console.log(`skip faults over nccl (emulator): ${whyNoEmulator}`);
+const isSkipped = ({ backend, fault }: Cell): boolean =>
+  (backend === "nccl" && whyNoEmulator !== undefined) || (fault === "cut" && impossible !== undefined && !required);
 
 describe("a rank that fails", () => {
   let hosts: TwoHosts | undefined;
@@ -30,21 +34,21 @@ describe("a rank that fails", () => {
 
   if (!full) console.log(`sample: faults C10D_SAMPLE=${turn}: ${cells.map(nameOf).join("; ")}`);
   for (const cell of cells) {
-    test.skipIf(cell.fault === "cut" && impossible !== undefined && !required)(nameOf(cell), async () => {
+    test.skipIf(isSkipped(cell))(nameOf(cell), async () => {
       const result = await runCell(cell, hosts);
       console.log(lineOf(result));
       expect(result.problems).toEqual([]);
-      const documented = errorsOnPage(cell.fault, cell.op, cell.mode);
+      const documented = errorsOnPage(cell);
       for (const { error } of result.survivors) expect(documented).toContain(kindOf(error));
     });
   }
 });
 
 test("the page of faults describes every fault, op and mode", () => {
-  for (const { fault, op, mode } of allCells()) {
-    const documented = errorsOnPage(fault, op, mode);
+  for (const cell of backends.flatMap(allCells)) {
+    const documented = errorsOnPage(cell);
     expect(documented.length).toBeGreaterThan(0);
-    expect(expectedErrors(fault, mode)).toEqual(expect.arrayContaining(documented));
+    expect(expectedErrors(cell.fault, cell.mode)).toEqual(expect.arrayContaining(documented));
   }
 });
 

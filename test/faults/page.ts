@@ -1,11 +1,17 @@
 import { PageTable } from "../docs/page-table.ts";
-import { type Fault, type FaultOp, faults, isSilent, type Mode, modes, ops } from "./cell.ts";
+import { type Cell, type Fault, type FaultBackend, type FaultOp, faults, isSilent, modes, ops } from "./cell.ts";
 import { type CellResult, isNamed, kindOf } from "./run-cell.ts";
 
-export const faultsTable: PageTable = new PageTable(
-  new URL("../../docs/faults.md", import.meta.url),
-  "bun test/faults/table.ts --write",
-);
+/** The table of each backend. */
+export const faultsTables: Readonly<Record<FaultBackend, PageTable>> = {
+  gloo: tableOnPage("gloo"),
+  nccl: tableOnPage("nccl"),
+};
+
+function tableOnPage(backend: FaultBackend): PageTable {
+  const page = new URL("../../docs/faults.md", import.meta.url);
+  return new PageTable(page, `bun test/faults/table.ts ${backend} --write`);
+}
 
 const faultNames: Readonly<Record<Fault, string>> = {
   SIGKILL: "SIGKILL",
@@ -74,9 +80,9 @@ function whenIn(results: readonly CellResult[]): string {
 }
 
 /** The errors that the survivors of a fault may get, according to the page. */
-export function errorsOnPage(fault: Fault, op: FaultOp, mode: Mode): string[] {
+export function errorsOnPage({ backend, fault, op, mode }: Pick<Cell, "backend" | "fault" | "op" | "mode">): string[] {
   const start = `| ${faultNames[fault]} | ${opNames[op]} |`;
-  const lines = faultsTable.read().split("\n");
+  const lines = faultsTables[backend].read().split("\n");
   const row = lines.find((line) => line.startsWith(start));
   const column = row?.split("|")[mode === "await" ? 3 : 6] ?? "";
   return Array.from(column.matchAll(/`([^`]+)`/g), ([, kind = ""]) => kind);

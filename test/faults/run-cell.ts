@@ -1,6 +1,7 @@
-import { type ReportedError, startRanks } from "bun-c10d/testing";
+import { type ReportedError, type SpawnOptions, startRanks } from "bun-c10d/testing";
+import { emulatorEnv } from "../../src/backends/nccl/fixtures/emulator.ts";
 import type { TwoHosts } from "../multi-host/two-hosts.ts";
-import { type Cell, isSilent, nameOf } from "./cell.ts";
+import { type Cell, type FaultBackend, isSilent, nameOf } from "./cell.ts";
 import { CutNetwork } from "./cut-network.ts";
 import { expectedErrors } from "./expectation.ts";
 import type { Survivor } from "./survivor.ts";
@@ -15,6 +16,7 @@ export interface CellResult {
   readonly problems: readonly string[];
 }
 
+const environments: Readonly<Record<FaultBackend, SpawnOptions["env"]>> = { gloo: {}, nccl: emulatorEnv() };
 const fixture = new URL("./fixtures/faulty-rank.ts", import.meta.url);
 const JOB_LIMIT_MS = 40_000;
 /** How soon after a lost connection, or after the time-out of an op, the error must arrive, on a busy machine. */
@@ -29,7 +31,13 @@ export async function runCell(cell: Cell, hosts?: TwoHosts): Promise<CellResult>
 }
 
 async function runJob(cell: Cell, network?: CutNetwork): Promise<CellResult> {
-  const job = await startRanks(cell.worldSize, fixture, { ...network?.options, args: cell, timeout: JOB_LIMIT_MS });
+  const env = environments[cell.backend];
+  const job = await startRanks(cell.worldSize, fixture, {
+    env,
+    ...network?.options,
+    args: cell,
+    timeout: JOB_LIMIT_MS,
+  });
   const others = job.ranks.filter((rank) => rank.rank !== cell.culprit);
   const culprit = job.ranks[cell.culprit];
   const cutting = network && culprit?.reported((report) => report === "cut me off").then(() => network.cut());
@@ -89,7 +97,7 @@ function judgeCutOff({ culprit }: Cell, report: unknown): string[] {
   return code === "OP_TIMEOUT" ? [] : [`rank ${culprit}, which was cut off: ${name} (${code}): ${message}`];
 }
 
-function judge(cell: Cell, { error, next, nextMs, regroup, later, destroyMs }: Survivor): string[] {
+function judge(cell: Cell, { error, next, nextMs, regroup, later, destroyMs, misuse }: Survivor): string[] {
   const problems: string[] = [];
   const expect = (holds: boolean, otherwise: string) => {
     if (!holds) problems.push(otherwise);
@@ -97,7 +105,7 @@ function judge(cell: Cell, { error, next, nextMs, regroup, later, destroyMs }: S
   const { details } = error;
   const kinds: readonly string[] = expectedErrors(cell.fault, cell.mode);
   expect(kinds.includes(kindOf(error)), `${kindOf(error)}: ${error.message}`);
-  const ops: readonly string[] = cell.op === "sendRecv" ? ["send", "recv"] : [cell.op];
+  const ops: readonly string[] = cell.op === "sendRecv" ? ["send", "recv", "coalescing"] : [cell.op];
   expect(
     details?.group === "0" && ops.includes(details.op ?? "") && Number(details.seq) > 0,
     `details ${JSON.stringify(details)}`,
@@ -120,6 +128,7 @@ function judge(cell: Cell, { error, next, nextMs, regroup, later, destroyMs }: S
     later?.code === "GROUP_FAILED" && Bun.deepEquals(later.details?.peers, [cell.culprit]),
     `later it blames [${later?.details?.peers}]: ${later?.message}`,
   );
+  expect(misuse === undefined, `the emulators report: ${misuse}`);
   expect(destroyMs < 2_000, `destroyProcessGroup took ${destroyMs} ms`);
   return problems;
 }

@@ -14,6 +14,8 @@ export interface Survivor {
   readonly regroup: string;
   /** Error of an op on the failed group once the ranks have had time to agree on the culprit. */
   readonly later: ReportedError | undefined;
+  /** What the emulators of CUDA and NCCL say of calls that no correct program makes. */
+  readonly misuse: string | undefined;
   /** Duration of destroyProcessGroup() in milliseconds. */
   readonly destroyMs: number;
 }

@@ -165,7 +165,9 @@ function blame(size: number, reports: readonly FailureReport[], cause: FailureRe
   }
   if (silent.length > 0) return silent;
   if (behind.length > 0) return behind;
-  return cause.peer >= 0 ? [cause.peer] : [];
+  if (cause.peer >= 0) return [cause.peer];
+  // The error of its own library, which has not come from another rank.
+  return cause.kind === "other" && size > 1 ? [cause.rank] : [];
 }
 
 /**

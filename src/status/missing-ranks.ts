@@ -1,9 +1,9 @@
 import { ranksText } from "../errors/index.ts";
 import { hasNotCalled, hasNotMade, turnOn } from "./called-turns.ts";
 import { culprits } from "./culprits.ts";
-import type { GroupMaking, RankStatus } from "./rank-status.ts";
+import type { GroupMaking, OpStatus, RankStatus } from "./rank-status.ts";
 import { isOver } from "./status-folder.ts";
-import { seconds, statusText } from "./where-text.ts";
+import { opText, seconds, statusText } from "./where-text.ts";
 
 /** A collective or a message that does not end. Ranks are ranks in its group, unless global. */
 export interface OverdueOp {
@@ -65,18 +65,43 @@ export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankSt
   };
   const told = op.peers.filter((rank) => isToldOf(rank) && !waiting.includes(rank));
   const named = [...new Set([...told, ...missing])].filter(isMember).sort((a, b) => a - b);
+  const lineOf = (rank: number) =>
+    rankLine(rank, op.globalRanks[rank], statusOf(rank), missing.includes(rank), "its process had none");
   if (named.length === 0) {
     const isComplete =
       !op.haveLeft && op.turn > 0 && others.length > 0 && others.every((rank) => isKnown(recent(rank)));
-    return { missing, culprits: ranks, text: isComplete ? "all other ranks have called it" : "" };
+    if (!isComplete) return { missing, culprits: ranks, text: "" };
+    const own = calledBy(statusOf(op.rank), op)?.op;
+    const instead = others.flatMap((rank) => {
+      const called = calledBy(recent(rank), op);
+      return called === undefined || own === undefined || called.op === own ? [] : [insteadText(rank, called)];
+    });
+    return {
+      missing,
+      culprits: ranks,
+      text: instead.slice(0, MAX_DESCRIBED).join("; ") || "all other ranks have called it",
+    };
   }
-  const line = (rank: number) =>
-    rankLine(rank, op.globalRanks[rank], statusOf(rank), missing.includes(rank), "its process had none");
-  const list = listText(op.head ?? "it waits for", named, line);
+  const list = listText(op.head ?? "it waits for", named, lineOf);
   const [waits, has] = waiting.length === 1 ? ["waits", "has"] : ["wait", "have"];
   const verb = op.haveLeft ? `${has} given up waiting` : `${waits} in it`;
   const among = waiting.length === 0 ? "" : `; ${ranksText(waiting)} ${verb} as well`;
   return { missing, culprits: ranks, text: `${list}${among}` };
+}
+
+/** The collective that a rank has called at a place on a group; undefined if its record does not tell any more. */
+function calledBy(
+  status: RankStatus | undefined,
+  { group, turn }: Pick<OverdueOp, "group" | "turn">,
+): OpStatus | undefined {
+  if (status === undefined) return undefined;
+  return [...status.inFlight, status.last, status.lastFailed].find((op) => op?.group === group && op.turn === turn);
+}
+
+/** What a rank has called in the place of an op. */
+function insteadText(rank: number, called: OpStatus): string {
+  const at = called.callSite === undefined ? "" : `, at ${called.callSite}`;
+  return `rank ${rank} has called ${opText(called)} in its place${at}`;
 }
 
 /** Whether a rank closes groups, has closed this one, or goes on to make another. */

@@ -1,4 +1,4 @@
-import { type ProcessGroup, ReduceOp, type Work } from "bun-c10d";
+import { type CudaTensor, cuda, type ProcessGroup, ReduceOp, type TensorLike, type Work } from "bun-c10d";
 
 /** A collective with arguments, as every rank of a group may call it. `n` is a number of elements. */
 export interface Call {
@@ -28,24 +28,38 @@ interface Variation {
 }
 
 const usualElements = (n: number): number => n;
-const tensor = (dtype: DType, length: number) =>
-  dtype === "int32" ? new Int32Array(length) : new Float32Array(length);
-const list = (group: ProcessGroup, dtype: DType, length: number) =>
-  Array.from({ length: group.size }, () => tensor(dtype, length));
+/** A tensor where the group is: on the device that it is bound to, or in host memory. */
+function tensor({ boundDevice }: ProcessGroup, dtype: DType, length: number, fill = 0): TensorLike {
+  const values = (dtype === "int32" ? new Int32Array(length) : new Float32Array(length)).fill(fill);
+  return boundDevice === undefined ? values : cuda.from(values, { device: boundDevice.index });
+}
+
+const list = (group: ProcessGroup, dtype: DType, length: number, fill = 0): TensorLike[] =>
+  Array.from({ length: group.size }, () => tensor(group, dtype, length, fill));
 
 const sumOf = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
 
 /** What a root sends. */
 const FILL = 7;
 
+/** The elements of a result. */
+function elementsOf(result: unknown): Float32Array | Int32Array | undefined {
+  const values = isOnDevice(result) ? result.toHostSync() : result;
+  return values instanceof Float32Array || values instanceof Int32Array ? values : undefined;
+}
+
+function isOnDevice(result: unknown): result is CudaTensor {
+  return typeof result === "object" && result !== null && "toHostSync" in result;
+}
+
 function isFilled(result: unknown): boolean {
-  return (result instanceof Float32Array || result instanceof Int32Array) && result.every((value) => value === FILL);
+  return elementsOf(result)?.every((value) => value === FILL) === true;
 }
 
 export function allReduce({ op = "SUM", dtype = "float32", elements = usualElements }: Variation = {}): Call {
   return {
     text: (n) => `allReduce(${dtype}[${elements(n)}], ${op})`,
-    start: (group, n, timeout) => group.allReduce(tensor(dtype, elements(n)), { op: ReduceOp[op], timeout }),
+    start: (group, n, timeout) => group.allReduce(tensor(group, dtype, elements(n)), { op: ReduceOp[op], timeout }),
     needs: (_, __, n) => elements(n) > 0,
   };
 }
@@ -58,7 +72,7 @@ export function allReduceOfList(sizes: (n: number) => readonly number[]): Call {
     },
     start: (group, n, timeout) =>
       group.allReduce(
-        sizes(n).map((length) => new Float32Array(length)),
+        sizes(n).map((length) => tensor(group, "float32", length)),
         { timeout },
       ),
   };
@@ -68,8 +82,8 @@ export function broadcast({ dtype = "float32", elements = usualElements, root = 
   return {
     text: (n) => `broadcast(${dtype}[${elements(n)}], root ${root})`,
     start(group, n, timeout) {
-      const own = tensor(dtype, elements(n));
-      return group.broadcast(group.rank === root ? own.fill(FILL) : own, { src: root, timeout });
+      const own = tensor(group, dtype, elements(n), group.rank === root ? FILL : 0);
+      return group.broadcast(own, { src: root, timeout });
     },
     needs: (rank, other) => rank !== root && other === root,
     isRight: isFilled,
@@ -79,7 +93,8 @@ export function broadcast({ dtype = "float32", elements = usualElements, root = 
 export function reduce({ op = "SUM", dtype = "float32", elements = usualElements, root = 0 }: Variation = {}): Call {
   return {
     text: (n) => `reduce(${dtype}[${elements(n)}], ${op}, root ${root})`,
-    start: (group, n, timeout) => group.reduce(tensor(dtype, elements(n)), { dst: root, op: ReduceOp[op], timeout }),
+    start: (group, n, timeout) =>
+      group.reduce(tensor(group, dtype, elements(n)), { dst: root, op: ReduceOp[op], timeout }),
     needs: (rank) => rank === root,
   };
 }
@@ -88,7 +103,7 @@ export function allGather({ dtype = "float32", elements = usualElements }: Varia
   return {
     text: (n) => `allGather(${dtype}[${elements(n)}])`,
     start: (group, n, timeout) =>
-      group.allGather(list(group, dtype, elements(n)), tensor(dtype, elements(n)), { timeout }),
+      group.allGather(list(group, dtype, elements(n)), tensor(group, dtype, elements(n)), { timeout }),
   };
 }
 
@@ -96,7 +111,9 @@ export function allGatherIntoTensor({ dtype = "float32", elements = usualElement
   return {
     text: (n) => `allGatherIntoTensor(${dtype}[${elements(n)}])`,
     start: (group, n, timeout) =>
-      group.allGatherIntoTensor(tensor(dtype, elements(n) * group.size), tensor(dtype, elements(n)), { timeout }),
+      group.allGatherIntoTensor(tensor(group, dtype, elements(n) * group.size), tensor(group, dtype, elements(n)), {
+        timeout,
+      }),
   };
 }
 
@@ -105,7 +122,7 @@ export function gather({ dtype = "float32", elements = usualElements, root = 0 }
     text: (n) => `gather(${dtype}[${elements(n)}], root ${root})`,
     start(group, n, timeout) {
       const outputs = group.rank === root ? { outputs: list(group, dtype, elements(n)) } : {};
-      return group.gather(tensor(dtype, elements(n)), { dst: root, ...outputs, timeout });
+      return group.gather(tensor(group, dtype, elements(n)), { dst: root, ...outputs, timeout });
     },
     needs: (rank) => rank === root,
   };
@@ -115,9 +132,9 @@ export function scatter({ dtype = "float32", elements = usualElements, root = 0 
   return {
     text: (n) => `scatter(${dtype}[${elements(n)}], root ${root})`,
     start(group, n, timeout) {
-      const filled = () => list(group, dtype, elements(n)).map((each) => each.fill(FILL));
+      const filled = () => list(group, dtype, elements(n), FILL);
       const inputs = group.rank === root ? { inputs: filled() } : {};
-      return group.scatter(tensor(dtype, elements(n)), { src: root, ...inputs, timeout });
+      return group.scatter(tensor(group, dtype, elements(n)), { src: root, ...inputs, timeout });
     },
     needs: (rank, other) => rank !== root && other === root,
     isRight: isFilled,
@@ -128,7 +145,10 @@ export function reduceScatter({ op = "SUM", dtype = "float32", elements = usualE
   return {
     text: (n, size) => `reduceScatter(${size} tensors of ${dtype}, ${elements(n) * size} elements, ${op})`,
     start: (group, n, timeout) =>
-      group.reduceScatter(tensor(dtype, elements(n)), list(group, dtype, elements(n)), { op: ReduceOp[op], timeout }),
+      group.reduceScatter(tensor(group, dtype, elements(n)), list(group, dtype, elements(n)), {
+        op: ReduceOp[op],
+        timeout,
+      }),
   };
 }
 
@@ -136,7 +156,7 @@ export function reduceScatterTensor({ op = "SUM", dtype = "float32", elements = 
   return {
     text: (n, size) => `reduceScatterTensor(${dtype}[${elements(n) * size}], ${op})`,
     start: (group, n, timeout) =>
-      group.reduceScatterTensor(tensor(dtype, elements(n)), tensor(dtype, elements(n) * group.size), {
+      group.reduceScatterTensor(tensor(group, dtype, elements(n)), tensor(group, dtype, elements(n) * group.size), {
         op: ReduceOp[op],
         timeout,
       }),
@@ -162,14 +182,14 @@ export function allToAllSingle({ elements = usualElements }: Variation = {}, mor
       const ranks = Array.from({ length: group.size }, (_, rank) => rank);
       const inputSplits = ranks.map((to) => sent(n, group.rank, to, group.size));
       const outputSplits = ranks.map(() => elements(n));
-      const output = new Float32Array(sumOf(outputSplits));
-      const input = new Float32Array(sumOf(inputSplits)).fill(group.rank + 1);
+      const output = tensor(group, "float32", sumOf(outputSplits));
+      const input = tensor(group, "float32", sumOf(inputSplits), group.rank + 1);
       return group.allToAllSingle(output, input, { inputSplits, outputSplits, timeout });
     },
-    isRight: (result, n, size) =>
-      result instanceof Float32Array &&
-      result.length === n * size &&
-      result.every((value, i) => value === Math.floor(i / n) + 1),
+    isRight(result, n, size) {
+      const values = elementsOf(result);
+      return values?.length === n * size && values.every((value, i) => value === Math.floor(i / n) + 1);
+    },
     parts: { sent, expected: (n) => elements(n) },
   };
 }

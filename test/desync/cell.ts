@@ -33,9 +33,13 @@ export function isSilent({ end }: Case): boolean {
   return end === "odd missing" || end === "others missing";
 }
 
-/** Whether a rank of the job exits in it, so that no other cell can follow. */
-export function endsJob({ name }: Cell): boolean {
+/** Whether a rank of the job exits in a case, so that no other cell can follow. */
+export function endsJobOf(name: CaseName): boolean {
   return caseOf(name).odd.some(({ kind }) => kind === "exit");
+}
+
+export function endsJob({ name }: Cell): boolean {
+  return endsJobOf(name);
 }
 
 /** The whole matrix. */

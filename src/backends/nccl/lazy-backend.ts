@@ -189,18 +189,19 @@ export class LazyBackend extends Backend {
       group: groupName,
       rank,
       clock,
-      onFailed: (reason) => this.#onFailed(made, reason),
+      onFailed: (reason) => this.#onFailed(made, reason, pair !== undefined),
     });
     if (this.#isTimed) made.enableTiming();
     return made;
   }
 
   /** What fails one communicator fails the group. */
-  #onFailed(failed: Communicator, reason: string): void {
+  #onFailed(failed: Communicator, reason: string, isOfPair: boolean): void {
     if (this.#isClosed || this.#failure !== undefined) return;
     this.#failure = reason;
     this.#failed = failed;
-    this.#init.report(reason);
+    // The backend of all ranks has reported why.
+    if (isOfPair || failed.backend === undefined) this.#init.report(reason);
     for (const each of this.#all) if (each !== failed) each.abort(reason);
     this.announceFailure(reason);
   }

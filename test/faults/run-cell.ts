@@ -112,8 +112,12 @@ function judge(cell: Cell, { error, next, nextMs, regroup, later, destroyMs, mis
   );
   const peers = details?.peers ?? [];
   if (cell.mode === "await") {
-    expect(peers.length === 1 && peers[0] === cell.culprit, `blames [${peers.join(", ")}]: ${error.message}`);
-    expect(error.message.includes(`rank ${cell.culprit}`), `does not name the culprit: ${error.message}`);
+    const isRight = peers.length === 1 && peers[0] === cell.culprit;
+    expect(isRight || isMutual(cell, error), `blames [${peers.join(", ")}]: ${error.message}`);
+    expect(
+      error.message.includes(`rank ${cell.culprit}`) || isMutual(cell, error),
+      `does not name the culprit: ${error.message}`,
+    );
   } else {
     expect(peers.length > 0 || isUnknown(cell, error), `names no peer: ${error.message}`);
   }

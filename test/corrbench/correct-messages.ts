@@ -79,26 +79,31 @@ export const correctMessages: readonly Correct[] = [
   {
     name: "messages to all others, all at once",
     programs: ["isendirecv", "many_isend"],
+    lacks: { nccl: "its messages are in one stream: a send occupies it until it is received" },
     body: allAtOnce(100),
   },
   {
     name: "large messages to all others, all at once",
     programs: ["huge_dupcomm", "manylmt"],
+    lacks: { nccl: "its messages are in one stream: a send occupies it until it is received" },
     body: allAtOnce(256 * KB),
   },
   {
     name: "sends ahead of the receives, of different sizes",
     programs: ["bsend1", "bsend2", "bsend4", "bsendalign"],
+    lacks: { nccl: "its messages are in one stream: a send occupies it until it is received" },
     body: aheadOfReceives([1, 7, 100, 1_000]),
   },
   {
     name: "large sends ahead of the receives, head to head",
     programs: ["bsendpending", "sendall", "sendrecv3"],
+    lacks: { nccl: "its messages are in one stream: a send occupies it until it is received" },
     body: aheadOfReceives([64 * KB, 512 * KB, 1, 256 * KB]),
   },
   {
     name: "receives in another order than the sends, by tag",
     programs: ["patterns"],
+    lacks: { nccl: "it has no tags" },
     async body({ group, rank, limit, end, expect }) {
       if (rank > 1) return;
       for (const count of [100, 64 * KB]) {
@@ -121,7 +126,7 @@ export const correctMessages: readonly Correct[] = [
   {
     name: "receives from any rank",
     programs: ["anyall", "huge_anysrc", "recv_any"],
-    lacks: { ucc: "it cannot receive from any rank" },
+    lacks: { ucc: "it cannot receive from any rank", nccl: "it cannot receive from any rank" },
     async body({ group, rank, limit, end, expect }) {
       const counts = [10, 9, 8, 64 * KB, 1];
       if (rank === 1) {
@@ -159,6 +164,7 @@ export const correctMessages: readonly Correct[] = [
   {
     name: "a receive that is asked whether it has ended",
     programs: ["rqstatus"],
+    lacks: { nccl: "the Works of the test are only waited for" },
     async body({ group, rank, limit, end, expect }) {
       if (rank === 1) {
         await end(group.barrier(limit));

@@ -13,6 +13,7 @@ import { PairStore } from "./pair-store.ts";
 import { NO_DEVICE, probeNccl, SHIM_REMEDY } from "./probe-nccl.ts";
 import { RollCallStore } from "./roll-call-store.ts";
 import { settingsOf } from "./settings.ts";
+import { withDeviceRemedy } from "./shared-device.ts";
 import { watchAddress } from "./watch-address.ts";
 
 const NAME = "nccl";
@@ -50,7 +51,11 @@ const plugin: BackendPlugin<NcclOptions> = {
       const isMember = (terms.splitFrom?.color ?? 0) >= 0;
       const watch = isMember ? await watchOf(place, idKey) : { context: place, settings: {} };
       const all = { ...settingsOf(place, version), ...watch.settings, "id-key": idKey };
-      return NativeBackend.connect(shim, watch.context, all, own, { ...terms, lookEveryMs });
+      try {
+        return await NativeBackend.connect(shim, watch.context, all, own, { ...terms, lookEveryMs });
+      } catch (error) {
+        throw withDeviceRemedy(error);
+      }
     };
     if (isEager) return splittable(await make(context, {}), (of, splitFrom) => make(of, { splitFrom }));
     const connect: ConnectCommunicator = ({ device, idKey, pair, timeoutMs, signal }) => {

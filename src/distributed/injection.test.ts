@@ -228,7 +228,8 @@ describe("BackendType and devices", () => {
     });
     await dist.allReduce(foreign(1));
     expect(dist.allReduce(foreign(0)).exception()?.message).toBe(
-      'allReduce: group "0" has no backend for cuda:0 tensors (it has cpu, cuda:1)',
+      'allReduce: group "0" has no backend for cuda:0 tensors (it has cpu, cuda:1): ' +
+        "it is bound to cuda:1, which deviceId does not make the current device: call cuda.setDevice(group.boundDevice), or make its tensors with { device: group.boundDevice }",
     );
     const derived = [await dist.newGroup([0]), await dist.splitGroup([[0]]), dist.roundRobinProcessGroups([group])];
     for (const each of derived) {
@@ -259,15 +260,24 @@ describe("BackendType and devices", () => {
     );
   });
 
-  test.each(["cuda:", "cuda:x", "cuda:-1", "tpu:0", "cuda:1:2", "cuda:99999999999999999999", "cuda:1e3", "cpu:1", 5])(
-    "%p is not a device",
-    (deviceId) => {
-      const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
-      expect(dist.initProcessGroup({ deviceId: deviceId as string, ...place })).rejects.toThrow(
-        'initProcessGroup: deviceId must be a device such as "cuda:1" (cpu, cuda)',
-      );
-    },
-  );
+  test.each([
+    "cuda:",
+    "cuda:x",
+    "cuda:-1",
+    "tpu:0",
+    "cuda:1:2",
+    "cuda:99999999999999999999",
+    "cuda:1e3",
+    "cpu:1",
+    -1,
+    1.5,
+    1e20,
+  ])("%p is not a device", (deviceId) => {
+    const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
+    expect(dist.initProcessGroup({ deviceId: deviceId as string, ...place })).rejects.toThrow(
+      'initProcessGroup: deviceId must be a device such as "cuda:1" (cpu, cuda)',
+    );
+  });
 
   test("a device of a type that the backend does not support", () => {
     const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };

@@ -102,7 +102,9 @@ function called(
   timeoutMs: number,
 ): Work<void> {
   if (memory.data !== undefined || memory.byteLength === 0) {
-    const text = `${op}: tensor must be memory of a device, and not empty`;
+    const what =
+      memory.byteLength === 0 ? "it is empty" : "it is memory of the host; cuda.from() copies that to a device";
+    const text = `${op}: tensor must be memory of a device, and not empty: ${what}`;
     throw new InvalidArgumentError(text, { op, argument: "tensor" });
   }
   const work = backend.memoryServices?.[service]?.(memory, timeoutMs);

@@ -373,7 +373,7 @@ export class ProcessGroup implements AsyncDisposable {
     this.#life.requireOpen(name);
     const limitMs = requireTimeout(name, options.timeout, this.timeoutMs);
     const view = requireTensor(name, tensor);
-    return { pipeline: this.#pipelines.of(view.device), view, limitMs };
+    return { pipeline: this.#pipelines.forMemory(name, view.device), view, limitMs };
   }
 
   /** Fails the ops in flight, and the group with them. */

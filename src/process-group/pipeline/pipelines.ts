@@ -7,6 +7,8 @@ import type { Pipeline } from "./pipeline.ts";
 /** Names one backend of a group: by its device type, by the device itself, or by its backend type. */
 export type BackendKey = DeviceType | Device | BackendType;
 
+const EACH_DEVICE = 'make the group with a backend for each device, for instance "cpu:gloo,cuda:nccl"';
+
 /** The pipelines of a group, one for each device. */
 export class Pipelines {
   readonly all: readonly Pipeline[];
@@ -43,7 +45,7 @@ export class Pipelines {
     if (this.#cpu !== undefined) return this.#cpu;
     throw new InvalidArgumentError(
       `${op}: group "${this.#group}" has no backend for cpu tensors (it has ${this.#names()}), and this op exchanges host memory; ` +
-        'make the group with a backend for each device, for instance "cpu:gloo,cuda:nccl"',
+        EACH_DEVICE,
       { op, group: this.#group },
     );
   }
@@ -57,16 +59,35 @@ export class Pipelines {
     if (inputs.length === 0 && outputs.length === 0 && device === this.defaultDevice) return this.default;
     const found = this.#find(device);
     if (found !== undefined) return found;
-    throw new InvalidArgumentError(
-      `${op}: group "${this.#group}" has no backend for ${this.#nameOf(device)} tensors (it has ${this.#names()})${this.#whyNot(device)}`,
-      { op, group: this.#group },
-    );
+    throw new InvalidArgumentError(`${op}: ${this.#lack(device)}`, { op, group: this.#group });
   }
 
-  /** Why the group has no backend for a type of device. */
-  #whyNot({ type }: Device): string {
+  /** The pipeline for memory of a device. @throws InvalidArgumentError if there is none. */
+  forMemory(op: string, device: Device): Pipeline {
+    const found = this.#find(device);
+    if (found !== undefined) return found;
+    throw new InvalidArgumentError(`${op}: ${this.#lack(device)}`, { op, group: this.#group, argument: "tensor" });
+  }
+
+  /** That the group has no backend for tensors of a device, and what to do about it. */
+  #lack(device: Device): string {
+    const lack = `group "${this.#group}" has no backend for ${this.#nameOf(device)} tensors (it has ${this.#names()})`;
+    return `${lack}: ${this.#remedy(device)}`;
+  }
+
+  #remedy({ type }: Device): string {
+    const bound = this.all.find(({ device }) => device.type === type)?.device;
+    if (bound !== undefined) {
+      return (
+        `it is bound to ${bound.type}:${bound.index}, which deviceId does not make the current device: call ` +
+        "cuda.setDevice(group.boundDevice), or make its tensors with { device: group.boundDevice }"
+      );
+    }
     const reason = this.#absent.get(type);
-    return reason === undefined || this.all.some(({ device }) => device.type === type) ? "" : `: ${reason}`;
+    if (reason !== undefined) return reason;
+    const copy =
+      type === "cuda" ? "copy the tensor to the host by toHost()" : "copy the tensor to a device by cuda.from()";
+    return `${copy}, or ${EACH_DEVICE}`;
   }
 
   /** @throws InvalidArgumentError if there is none. */

@@ -209,7 +209,8 @@ test("a group for host memory and for a device: each call goes to the backend of
       await Promise.all([dist.allReduce(tensorOn(deviceId), { group }), dist.allReduce(host, { group })]);
       expect([device.read(address, 4)[0], host[0]]).toEqual([3, 30]);
       expect(dist.allReduce(tensorOn("cuda:0"), { group }).exception()?.message).toBe(
-        `allReduce: group "1" has no backend for cuda:0 tensors (it has cpu, ${deviceId})`,
+        `allReduce: group "1" has no backend for cuda:0 tensors (it has cpu, ${deviceId}): it is bound to ${deviceId}, which deviceId does not make the current device: ` +
+          "call cuda.setDevice(group.boundDevice), or make its tensors with { device: group.boundDevice }",
       );
       expect(await dist.allGatherObject({ rank }, { group })).toEqual([{ rank: 0 }, { rank: 1 }]);
       const sparse = new dist.SparseTensor({

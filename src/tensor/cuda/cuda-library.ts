@@ -38,7 +38,12 @@ export function loadCudaLibrary(): CudaLibrary {
 function find(): CudaLibrary {
   const named = environmentText("C10D_CUDA_LIBRARY");
   if (named !== undefined) {
-    if (!existsSync(named)) throw unavailable(`${named}, which C10D_CUDA_LIBRARY names, does not exist`);
+    if (!existsSync(named)) {
+      throw new BackendUnavailableError(
+        `CUDA: ${named}, which C10D_CUDA_LIBRARY names, does not exist\nCorrect the variable, or unset it to use the driver's own library.`,
+        { code: "NO_CUDA_DRIVER" },
+      );
+    }
     requireTrust(named, writableByAnyoneAt(named), "remove that permission (chmod o-w)");
     return open(named);
   }

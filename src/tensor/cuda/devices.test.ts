@@ -102,7 +102,8 @@ describe("a machine without CUDA", () => {
   test("has one that C10D_CUDA_LIBRARY names wrongly", async () => {
     const { printed } = await runCuda(all, { C10D_CUDA_LIBRARY: "/nowhere/libcuda.so.1" });
     const reason = "CUDA: /nowhere/libcuda.so.1, which C10D_CUDA_LIBRARY names, does not exist";
-    expect(printed).toEqual(unavailable("NO_CUDA_DRIVER", reason, expect.stringContaining("C10D_CUDA_LIBRARY")));
+    const remedy = "Correct the variable, or unset it to use the driver's own library.";
+    expect(printed).toEqual(unavailable("NO_CUDA_DRIVER", reason, remedy));
   });
 
   test("has a file that is no library, or not CUDA's", async () => {

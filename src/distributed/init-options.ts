@@ -12,8 +12,16 @@ export interface InitOptions<Name extends string = string> {
    * else `"cpu:gloo,cuda:nccl"` where NCCL and a CUDA device can be used, else `"gloo"`.
    */
   readonly backend?: Name | BackendType;
-  /** The device that this rank uses, e.g. `"cuda:1"`; the first of each type by default. c10d: `device_id`. */
-  readonly deviceId?: string | Device;
+  /**
+   * The device that this rank's group is bound to: an ordinal or a name, such as `1` or `"cuda:1"`; `"cuda"` is the
+   * current one (`cuda.setDevice()`). It becomes `group.boundDevice`, and NCCL connects at once. It does not become the
+   * current device: tensors are made there by `{ device: group.boundDevice }`, or after
+   * `cuda.setDevice(group.boundDevice)`.
+   *
+   * Without it, a group of NCCL takes tensors of any CUDA device; other backends for devices take those of the first.
+   * c10d: `device_id`.
+   */
+  readonly deviceId?: number | string | Device;
   /** Where the ranks meet: `env://` (default), `tcp://host:port`, or a registered scheme. */
   readonly init?: string;
   /** The c10d name of `init`. */

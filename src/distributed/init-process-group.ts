@@ -20,7 +20,7 @@ import { MeetingMissed, type Rendezvous, whileAgreed } from "../rendezvous/index
 import type { OwnStatus } from "../status/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import { LimitedStore } from "../store/limited-store.ts";
-import { type DeviceType, deviceOf } from "../tensor/index.ts";
+import { cuda, type DeviceType, deviceOf } from "../tensor/index.ts";
 import { defaultTimeoutMs, timeoutMs, WaitCounter, withLimit } from "../time/index.ts";
 import { optionsFor, resolveBackends } from "./backend-config.ts";
 import { defaultBackend } from "./default-backend.ts";
@@ -88,7 +88,10 @@ async function makeWorld(context: DistContext, options: AnyInitOptions, making: 
   getDebugLevel();
   const container = options.container ?? defaultContainer();
   requireContainer("initProcessGroup", container);
-  const boundDevice = options.deviceId === undefined ? undefined : deviceOf("initProcessGroup", options.deviceId);
+  const boundDevice =
+    options.deviceId === undefined
+      ? undefined
+      : deviceOf("initProcessGroup", options.deviceId, () => cuda.currentDevice());
   const parts = {
     logger: loggerOf(container),
     clock: clockOf(container),

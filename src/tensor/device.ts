@@ -50,10 +50,12 @@ function nameOf(device: unknown): string {
 
 /**
  * The device that a caller gave.
+ * @param currentIndex The ordinal of `"cuda"`; a number is one itself.
  * @throws InvalidArgumentError for an invalid device.
  */
-export function deviceOf(caller: string, device: string | Device): Device {
-  const found = parseDevice(device);
+export function deviceOf(caller: string, device: number | string | Device, currentIndex: () => number): Device {
+  if (device === "cuda") return { type: "cuda", index: currentIndex() };
+  const found = parseDevice(typeof device === "number" ? `cuda:${device}` : device);
   if (found !== undefined) return found;
   throw new InvalidArgumentError(
     `${caller}: deviceId must be a device such as "cuda:1" (${deviceTypes.join(", ")}), got ${describe(device)}`,

@@ -139,6 +139,23 @@ describe("checkOptions", () => {
     expect(error.message).toBe('backend "mine": unknown option color (known are colour); did you mean "colour"?');
   });
 
+  test("a name in an option that is an object is refused with those that are known there", async () => {
+    const peers = { properties: { port: {}, host: {} } };
+    const json = { properties: { peers, labels: { properties: {}, additionalProperties: {} }, port: {} } };
+    const plugin = withSchema(
+      standard(
+        () => [],
+        (value) => value,
+        () => json,
+      ),
+    );
+    const right = { peers: { port: 1 }, labels: { prot: 2 }, port: { prot: 3 } };
+    expect(await checkOptions(plugin, right)).toEqual(right);
+    const error = await refusal(checkOptions(plugin, { peers: { prt: 1 } }));
+    expect(error.message).toBe('backend "mine": unknown option peers.prt (known are port, host); did you mean "port"?');
+    expect(error.details.argument).toBe("peers.prt");
+  });
+
   test("a schema that accepts any name says so in its JSON schema", async () => {
     const taking = (json: object) =>
       standard(

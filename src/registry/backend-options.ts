@@ -71,13 +71,14 @@ function isStandard(schema: OptionsSchema<object>): schema is StandardSchema<obj
 }
 
 async function checkByStandard(plugin: BackendPlugin, schema: StandardSchema<object>, given: Given): Promise<object> {
-  const known = knownNames(schema);
-  refuseUnknown(plugin, Object.keys(given), known);
+  const json = jsonSchemaOf(schema);
+  const known = knownNames(json);
+  refuseUnknown(plugin, given, json);
   const result = await schema["~standard"].validate(given);
   if (result.issues !== undefined) throw refusal(plugin, result.issues, given);
   const { value } = result;
   // Schemas may drop unknown options, which would then have no effect.
-  if (known === undefined) refuseUnknown(plugin, Object.keys(given), Object.keys(value));
+  if (known === undefined) requireKnown(plugin, Object.keys(given), Object.keys(value));
   return value;
 }
 
@@ -91,29 +92,61 @@ function checkByFunction(plugin: BackendPlugin, check: (given: unknown) => objec
   }
 }
 
-/** Names of the options, if the schema can list them and accepts no others. */
-function knownNames(schema: StandardSchema<object>): readonly string[] | undefined {
-  let json: { properties?: unknown; patternProperties?: unknown; additionalProperties?: unknown } | undefined;
+/** What the names in an object can be, in JSON Schema. */
+interface ObjectSchema {
+  readonly properties?: unknown;
+  readonly patternProperties?: unknown;
+  readonly additionalProperties?: unknown;
+}
+
+function jsonSchemaOf(schema: StandardSchema<object>): ObjectSchema | undefined {
   try {
-    json = schema["~standard"].jsonSchema?.input({ target: "draft-2020-12" });
+    return schema["~standard"].jsonSchema?.input({ target: "draft-2020-12" });
   } catch {
     // Not every schema can be expressed in JSON Schema; it still validates the options.
     return undefined;
   }
-  const { properties, patternProperties, additionalProperties } = json ?? {};
-  const others = patternProperties !== undefined || typeof additionalProperties === "object";
-  return typeof properties === "object" && properties !== null && !others ? Object.keys(properties) : undefined;
 }
 
-function refuseUnknown(plugin: BackendPlugin, given: readonly string[], known: readonly string[] | undefined): void {
+/** Names of the options, if the schema can list them and accepts no others. */
+function knownNames({
+  properties,
+  patternProperties,
+  additionalProperties,
+}: ObjectSchema = {}): readonly string[] | undefined {
+  const others = patternProperties !== undefined || typeof additionalProperties === "object";
+  return isRecord(properties) && !others ? Object.keys(properties) : undefined;
+}
+
+/** Refuses names that the schema does not have, also those in options that are objects. */
+function refuseUnknown(plugin: BackendPlugin, given: Given, json: ObjectSchema | undefined, path = ""): void {
+  requireKnown(plugin, Object.keys(given), knownNames(json), path);
+  const properties = isRecord(json?.properties) ? json.properties : {};
+  for (const [name, value] of Object.entries(given)) {
+    const inner = properties[name];
+    if (isRecord(value) && isRecord(inner)) refuseUnknown(plugin, value, inner, `${path}${name}.`);
+  }
+}
+
+/** @param path Of the object that has the names: empty, or ends with a dot. */
+function requireKnown(
+  plugin: BackendPlugin,
+  given: readonly string[],
+  known: readonly string[] | undefined,
+  path = "",
+): void {
   const unknown = known && given.find((name) => !known.includes(name));
   if (unknown === undefined || known === undefined) return;
   const list = known.length === 0 ? "" : ` (known are ${known.join(", ")})`;
   throw invalid(
-    `backend "${plugin.name}": unknown option ${unknown}${list}${didYouMean(unknown, known)}`,
-    unknown,
+    `backend "${plugin.name}": unknown option ${path}${unknown}${list}${didYouMean(unknown, known)}`,
+    `${path}${unknown}`,
     plugin,
   );
+}
+
+function isRecord(value: unknown): value is Given {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function refusal(plugin: BackendPlugin, issues: readonly SchemaIssue[], given: Given): InvalidArgumentError {

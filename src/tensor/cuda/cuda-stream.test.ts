@@ -109,6 +109,42 @@ describe("streams", () => {
   });
 });
 
+describe("a device", () => {
+  test("is synchronized with all streams of it, those that were disposed of too, and no others", async () => {
+    using first = new cuda.CudaStream({ device: 1 });
+    using other = new cuda.CudaStream({ device: 2 });
+    const gone = new cuda.CudaStream({ device: 1 });
+    for (const stream of [first, gone]) {
+      const hold = new Hold(stream);
+      using _elsewhere = new Hold(other);
+      using x = cuda.zeros("float32", 4, { stream });
+      if (stream === gone) gone[Symbol.dispose]();
+      await cuda.synchronize(0);
+      await expect(cuda.synchronize("cuda:1", { timeout: 10 })).rejects.toMatchObject({ code: "WAIT_TIMEOUT" });
+      expect(() => cuda.synchronizeSync(1, { timeout: 10 })).toThrow("cuda.synchronizeSync: waited 10 ms");
+      const all = cuda.synchronize(1);
+      hold[Symbol.dispose]();
+      await all;
+      expect([first.query(), other.query(), x.isDisposed]).toEqual([true, false, false]);
+    }
+    cuda.synchronizeSync(1);
+    await expect(cuda.synchronize(9)).rejects.toThrow("cuda.synchronize: there is no device 9");
+  });
+
+  test("is the current one by default, and its default stream counts", async () => {
+    cuda.setDevice(3);
+    try {
+      const hold = new Hold(cuda.defaultStream());
+      await expect(cuda.synchronize(undefined, { timeout: 5 })).rejects.toThrow("waited 5 ms for the device");
+      hold[Symbol.dispose]();
+      await cuda.synchronize();
+      cuda.synchronizeSync();
+    } finally {
+      cuda.setDevice(0);
+    }
+  });
+});
+
 describe("the current stream", () => {
   test("is the default one, which code that does not use CUDA sees as none", () => {
     expect(current(0)).toBeUndefined();

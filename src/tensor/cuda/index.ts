@@ -37,3 +37,4 @@ export {
 } from "./make-tensor.ts";
 export { type CudaMemoryStats, emptyCache, memoryStats } from "./memory-report.ts";
 export type { StreamPriority } from "./stream-pool.ts";
+export { synchronize, synchronizeSync } from "./synchronize.ts";

@@ -20,6 +20,14 @@ const NON_BLOCKING = 1;
  */
 const idle: PooledStream[] = [];
 
+/** Handles of all of them, in use or not, by device. */
+const made: number[][] = [];
+
+/** Handles of the streams of a device that this thread has made. */
+export function pooledStreamsOf(device: number): readonly number[] {
+  return made[device] ?? [];
+}
+
 /** A stream of a device: an idle one whose work is done, or a new one. */
 export function takePooledStream(device: number, priority: StreamPriority | undefined): PooledStream {
   const wanted = numberOf(device, priority);
@@ -34,7 +42,9 @@ export function takePooledStream(device: number, priority: StreamPriority | unde
     driver().symbols.cuStreamCreateWithPriority(result, NON_BLOCKING, wanted),
     "cuStreamCreateWithPriority",
   );
-  return { handle: wide(result), device, priority: wanted };
+  const handle = wide(result);
+  made[device] = [...pooledStreamsOf(device), handle];
+  return { handle, device, priority: wanted };
 }
 
 export function givePooledStream(stream: PooledStream): void {

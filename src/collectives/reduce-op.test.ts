@@ -21,4 +21,10 @@ describe("ReduceOp", () => {
     expect(() => ReduceOp.premulSum(factor as number)).toThrow(InvalidArgumentError);
     expect(() => ReduceOp.premulSum(factor as number)).toThrow("factor must be a number");
   });
+
+  test("premulSum of a tensor says that it has to be a number", () => {
+    expect(() => ReduceOp.premulSum(Float32Array.of(2) as unknown as number)).toThrow(
+      "premulSum: factor must be a number, got Float32Array; a factor in a tensor is not supported",
+    );
+  });
 });

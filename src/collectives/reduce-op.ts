@@ -1,4 +1,4 @@
-import { brand, InvalidArgumentError } from "../errors/index.ts";
+import { brand, describeNumber, InvalidArgumentError } from "../errors/index.ts";
 
 /** Name of a {@link ReduceOp}. */
 export type ReduceOpName = "SUM" | "AVG" | "PRODUCT" | "MIN" | "MAX" | "BAND" | "BOR" | "BXOR" | "PREMUL_SUM";
@@ -35,10 +35,11 @@ export class ReduceOp {
   static readonly BOR: ReduceOp = new ReduceOp("BOR");
   static readonly BXOR: ReduceOp = new ReduceOp("BXOR");
 
-  /** Sum of the elements, each multiplied by `factor` first. */
+  /** Sum of the elements, each multiplied by `factor` first: a number, not a tensor on the host or on a device. */
   static premulSum(factor: number): ReduceOp {
     if (typeof factor !== "number" || Number.isNaN(factor)) {
-      throw new InvalidArgumentError(`premulSum: factor must be a number, got ${String(factor)}`, {
+      const hint = typeof factor === "object" && factor !== null ? "; a factor in a tensor is not supported" : "";
+      throw new InvalidArgumentError(`premulSum: factor must be a number, got ${describeNumber(factor)}${hint}`, {
         argument: "factor",
       });
     }

@@ -10,7 +10,7 @@ import { createEvent, isEventDone, type Mark } from "./raw-events.ts";
 /** Options of a {@link CudaEvent}. */
 export interface CudaEventOptions {
   /** Whether `elapsedMs()` can use it. Default is `false`. */
-  readonly timing?: boolean;
+  readonly timing?: boolean | undefined;
 }
 
 const leaked = new FinalizationRegistry<Mark>(destroy);
@@ -21,11 +21,16 @@ function destroy({ device, event }: Mark): void {
   if (symbols.cuCtxSetCurrent(contextOf(device)) === 0) symbols.cuEventDestroy_v2(event);
 }
 
-/** A place in a stream, to be waited for. It belongs to the device of the stream that it is first recorded in. */
+/**
+ * A place in a stream, to be waited for. It belongs to the device of the stream that it is first recorded in.
+ *
+ * c10d: `torch.cuda.Event`.
+ */
 export class CudaEvent implements Disposable {
   static {
     brand(CudaEvent, "CudaEvent");
   }
+  /** Whether `elapsedMs()` can use it. */
   readonly isTimed: boolean;
   #event: Mark | undefined;
   #isDisposed = false;

@@ -12,9 +12,9 @@ import { givePooledStream, type PooledStream, type StreamPriority, takePooledStr
 /** Options of a {@link CudaStream}. */
 export interface CudaStreamOptions {
   /** The current device by default. */
-  readonly device?: CudaDeviceLike;
+  readonly device?: CudaDeviceLike | undefined;
   /** `"normal"` by default; a number is CUDA's, where less is more urgent. Out of the device's range, the nearest one. */
-  readonly priority?: StreamPriority;
+  readonly priority?: StreamPriority | undefined;
 }
 
 /** Makes a stream of a handle that exists; for this file only. */
@@ -39,6 +39,7 @@ export class CudaStream implements Stream, Disposable {
   static {
     brand(CudaStream, "CudaStream");
   }
+  /** The CUDA device that its work runs on. */
   readonly device: Device;
   readonly #handle: number;
   readonly #pooled: PooledStream | undefined;
@@ -74,6 +75,7 @@ export class CudaStream implements Stream, Disposable {
     return this.#handle;
   }
 
+  /** Whether it was disposed of: it takes no more work, and what is in it goes on. */
   get isDisposed(): boolean {
     return this.#isDisposed;
   }
@@ -110,7 +112,7 @@ export class CudaStream implements Stream, Disposable {
 
   /** What is put into this stream from now on runs after what is in another one now. */
   waitStream(other: CudaStream): void {
-    orderStreams(placeOf(requireStream("waitStream", other)), placeOf(this));
+    orderStreams(placeOf(requireStream("CudaStream.waitStream", other)), placeOf(this));
   }
 
   /** Records what is in it now in an event, a new one by default. */
@@ -152,7 +154,7 @@ const defaults: CudaStream[] = [];
 
 /** The default stream of a device: CUDA's legacy one, handle 0. c10d: `torch.cuda.default_stream`. */
 export function defaultStream(device?: CudaDeviceLike): CudaStream {
-  const index = ordinalOf("defaultStream", device);
+  const index = ordinalOf("cuda.defaultStream", device);
   const stream = defaults[index] ?? new CudaStream({ [GIVEN]: 0, device: index } as CudaStreamOptions);
   defaults[index] = stream;
   return stream;
@@ -160,14 +162,14 @@ export function defaultStream(device?: CudaDeviceLike): CudaStream {
 
 /** The stream that copies and ops of this thread use on a device. c10d: `torch.cuda.current_stream`. */
 export function currentStream(device?: CudaDeviceLike): CudaStream {
-  const index = ordinalOf("currentStream", device);
+  const index = ordinalOf("cuda.currentStream", device);
   const stream = currentStreamOf(deviceNamed(index));
   return stream instanceof CudaStream ? stream : defaultStream(index);
 }
 
 /** Makes a stream the current one of its device in this thread. c10d: `torch.cuda.set_stream`. */
 export function setStream(stream: CudaStream): void {
-  const { device, handle } = requireStream("setStream", stream);
+  const { device, handle } = requireStream("cuda.setStream", stream);
   // Code that has no current stream uses the default one anyway.
   setCurrentStreamOf(device, handle === 0 ? undefined : stream);
 }
@@ -177,7 +179,7 @@ export function setStream(stream: CudaStream): void {
  * stream belongs to the thread, and the code that runs meanwhile must not get it. c10d: `torch.cuda.stream`.
  */
 export function withStream<T>(stream: CudaStream, body: () => T): T {
-  const { device } = requireStream("withStream", stream);
+  const { device } = requireStream("cuda.withStream", stream);
   const before = currentStreamOf(device);
   setStream(stream);
   try {
@@ -194,11 +196,14 @@ export function withStream<T>(stream: CudaStream, body: () => T): T {
  * @throws InvalidArgumentError for what is no handle, or a stream of another device.
  */
 export function foreignStream(handle: number, device?: CudaDeviceLike): CudaStream {
-  const index = ordinalOf("foreignStream", device);
+  const index = ordinalOf("cuda.foreignStream", device);
   if (!Number.isSafeInteger(handle) || handle < 0) {
-    throw new InvalidArgumentError(`foreignStream: handle must be the number of a stream, got ${describe(handle)}`, {
-      argument: "handle",
-    });
+    throw new InvalidArgumentError(
+      `cuda.foreignStream: handle must be the number of a stream, got ${describe(handle)}`,
+      {
+        argument: "handle",
+      },
+    );
   }
   // 0 to 2 stand for the default streams of whichever context is current.
   if (handle > 2) {
@@ -206,7 +211,7 @@ export function foreignStream(handle: number, device?: CudaDeviceLike): CudaStre
     useDevice(index);
     requireSuccess(driver().symbols.cuStreamGetCtx(handle, context), "cuStreamGetCtx");
     if (wide(context) !== contextOf(index)) {
-      throw new InvalidArgumentError(`foreignStream: this stream is not of the primary context of cuda:${index}`, {
+      throw new InvalidArgumentError(`cuda.foreignStream: this stream is not of the primary context of cuda:${index}`, {
         argument: "handle",
         code: "WRONG_DEVICE",
       });

@@ -86,11 +86,21 @@ describe("making tensors", () => {
     ["the CPU", () => cuda.empty("int8", 1, { device: "cpu" }), 'got "cpu"'],
     ["what is no device", () => cuda.empty("int8", 1, { device: "gpu" }), 'got "gpu"'],
     ["what is no tensor", () => cuda.from([1, 2] as unknown as TensorLike), "cuda.from: source"],
+    ["what has no size", () => cuda.zeros("int8", -1), "cuda.zeros: shape"],
+    ["no device to copy to", () => cuda.from(numbers(1), { device: 9 }), "cuda.from: there is no device 9"],
     ["what is no stream", () => cuda.empty("int8", 1, { stream: 0 as never }), "must be a CudaStream, got number 0"],
     ["no shape for foreign memory", () => cuda.foreign(null as never), "cuda.foreign: memory must be"],
   ])("refuses %s", (_, make, message) => {
     expect(make).toThrow(message);
     expect(make).toThrow(expect.objectContaining({ name: "InvalidArgumentError" }));
+  });
+
+  test.each<[string, () => unknown]>([
+    ["source", () => cuda.from([1, 2] as unknown as TensorLike)],
+    ["source", () => cuda.zeros("int8", 1).copyFrom(5 as never)],
+    ["memory", () => cuda.foreign({ ptr: 0, byteLength: 4, dtype: "float32" })],
+  ])("the error names the argument %s alone", (argument, call) => {
+    expect(call).toThrow(expect.objectContaining({ details: expect.objectContaining({ argument }) }));
   });
 
   test("refuses a stream of another device", () => {

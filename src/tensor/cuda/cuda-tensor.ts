@@ -16,6 +16,7 @@ import type { WaitOptions } from "./device-wait.ts";
 import { driver, requireSuccess } from "./driver.ts";
 import type { StreamPlace } from "./raw-events.ts";
 import type { Storage } from "./storage.ts";
+import { viewOfArgument } from "./view-of-argument.ts";
 
 /** Options of what is queued in a stream. */
 export interface StreamOptions {
@@ -49,12 +50,15 @@ export class CudaTensor<D extends DType = DType, S extends Shape = Shape> implem
   static {
     brand(CudaTensor, "CudaTensor");
   }
+  /** What its elements are. */
   readonly dtype: D;
   /** Length of each dimension. */
   readonly shape: readonly number[];
+  /** The CUDA device whose memory it is in. */
   readonly device: Device;
   /** Number of elements. */
   readonly length: number;
+  /** Bytes of all elements. */
   readonly byteLength: number;
   readonly #storage: Storage;
   readonly #offset: number;
@@ -79,6 +83,7 @@ export class CudaTensor<D extends DType = DType, S extends Shape = Shape> implem
     return this.#live("ptr").address + this.#offset;
   }
 
+  /** Whether this tensor was disposed of; ops in flight and its views may still use the memory. */
   get isDisposed(): boolean {
     return this.#isDisposed;
   }
@@ -172,13 +177,13 @@ export class CudaTensor<D extends DType = DType, S extends Shape = Shape> implem
    */
   copyFrom(source: TensorLike, options: StreamOptions = {}): this {
     const range = this.#range("copyFrom");
-    const view = viewTensor(source, "copyFrom: source");
+    const view = viewOfArgument("CudaTensor.copyFrom", "source", source);
     this.#requireAlike("copyFrom", "source", view);
     if (view.device.type === "cpu") {
       copyFromHost(range, view, this.#streamOf("copyFrom", options));
       return this;
     }
-    if (!(source instanceof CudaTensor)) requireDevicePointer("copyFrom: source", view);
+    if (!(source instanceof CudaTensor)) requireDevicePointer("CudaTensor.copyFrom: source", view);
     if (view.ptr === range.address || view.byteLength === 0) return this;
     this.#requireApart(view);
     const [own, other] = [this.device.index, view.device.index];
@@ -208,11 +213,11 @@ export class CudaTensor<D extends DType = DType, S extends Shape = Shape> implem
       await stream.synchronize(options);
       return;
     }
-    const view = viewTensor(target, "copyTo: target");
+    const view = viewOfArgument("CudaTensor.copyTo", "target", target);
     this.#requireAlike("copyTo", "target", view);
     if (view.device.type !== "cpu") {
       throw new InvalidArgumentError(
-        "copyTo: target is foreign memory of a device; wrap it by cuda.foreign() and use its copyFrom()",
+        "CudaTensor.copyTo: target is foreign memory of a device; wrap it by cuda.foreign() and use its copyFrom()",
         { argument: "target" },
       );
     }
@@ -251,22 +256,22 @@ export class CudaTensor<D extends DType = DType, S extends Shape = Shape> implem
    * it is freed after that. c10d: `tensor.record_stream`.
    */
   recordStream(stream: CudaStream): void {
-    this.#live("recordStream").usedIn(placeOf(requireStream("recordStream", stream)));
+    this.#live("recordStream").usedIn(placeOf(requireStream("CudaTensor.recordStream", stream)));
   }
 
   /** The stream of an operation on this tensor, noted as one that uses it. */
   #streamOf(method: string, options: StreamOptions): StreamPlace {
     const { index } = this.device;
     const { stream } = options ?? {};
-    const found = stream === undefined ? currentStream(index) : requireStream(method, stream, index);
+    const found = stream === undefined ? currentStream(index) : requireStream(`CudaTensor.${method}`, stream, index);
     const place = placeOf(found);
     this.#live(method).usedIn(place);
     return place;
   }
 
   #requireEitherStream(stream: CudaStream, other: number): CudaStream {
-    const { index } = requireStream("copyFrom", stream).device;
-    return requireStream("copyFrom", stream, index === other ? other : this.device.index);
+    const { index } = requireStream("CudaTensor.copyFrom", stream).device;
+    return requireStream("CudaTensor.copyFrom", stream, index === other ? other : this.device.index);
   }
 
   /** The memory is used in a stream; no hold is needed, since freeing it waits for that. */
@@ -291,7 +296,7 @@ export class CudaTensor<D extends DType = DType, S extends Shape = Shape> implem
   #requireAlike(method: string, argument: string, { dtype, length }: TensorView): void {
     if (dtype === this.dtype && length === this.length) return;
     throw new InvalidArgumentError(
-      `${method}: ${argument} has ${length} elements of ${dtype}, this tensor ${this.length} of ${this.dtype}`,
+      `CudaTensor.${method}: ${argument} has ${length} elements of ${dtype}, this tensor ${this.length} of ${this.dtype}`,
       { argument },
     );
   }
@@ -300,7 +305,7 @@ export class CudaTensor<D extends DType = DType, S extends Shape = Shape> implem
     const { address } = this.#range("copyFrom");
     const extent = (start: number, bytes: number) => ({ space: CudaTensor, start, end: start + bytes });
     if (!haveCommonBytes(extent(ptr, byteLength), extent(address, this.byteLength))) return;
-    throw new InvalidArgumentError("copyFrom: source and this tensor overlap", {
+    throw new InvalidArgumentError("CudaTensor.copyFrom: source and this tensor overlap", {
       argument: "source",
       code: "OVERLAPPING_TENSORS",
     });

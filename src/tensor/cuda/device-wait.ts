@@ -4,7 +4,7 @@ import { defaultTimeoutMs, type Timeout, timeoutMs } from "../../time/index.ts";
 /** Options of what waits for a device. */
 export interface WaitOptions {
   /** How long to wait; 30 minutes by default. What is queued on the device goes on after that. */
-  readonly timeout?: Timeout;
+  readonly timeout?: Timeout | undefined;
 }
 
 /** Whether work of a device is done. Throws if it failed. */

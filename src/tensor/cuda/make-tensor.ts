@@ -3,18 +3,19 @@ import type { Device } from "../device.ts";
 import { type DType, dtypes, requireDType } from "../dtype.ts";
 import type { ArrayOfDType, EmptyTensor } from "../empty.ts";
 import { Tensor, type TensorStorage, tensor } from "../tensor.ts";
-import { dtypeOfArray, type ForeignTensor, TENSOR_PROTOCOL, type TensorLike, viewTensor } from "../tensor-view.ts";
+import { dtypeOfArray, type ForeignTensor, TENSOR_PROTOCOL, type TensorLike } from "../tensor-view.ts";
 import { currentStream, placeOf, requireStream } from "./cuda-stream.ts";
 import { type CopyOptions, CudaTensor, type StreamOptions } from "./cuda-tensor.ts";
 import { type CudaDeviceLike, ordinalOf } from "./device-ordinal.ts";
 import { requireDevicePointer } from "./device-pointer.ts";
 import { pinnedBuffer } from "./pinned-memory.ts";
 import { Storage } from "./storage.ts";
+import { viewOfArgument } from "./view-of-argument.ts";
 
 /** Where a tensor is made. */
 export interface MakeOptions extends StreamOptions {
   /** The device of `stream` by default, else the current device. */
-  readonly device?: CudaDeviceLike;
+  readonly device?: CudaDeviceLike | undefined;
 }
 
 /** dtype of what a tensor was made from. */
@@ -34,9 +35,9 @@ type OnDevice<T extends TensorLike> =
 /** Memory of someone else, on a device. */
 export interface ForeignMemory extends Omit<ForeignTensor, "device"> {
   /** One dimension with all elements by default. */
-  readonly shape?: readonly number[];
+  readonly shape?: readonly number[] | undefined;
   /** The current device by default. */
-  readonly device?: CudaDeviceLike;
+  readonly device?: CudaDeviceLike | undefined;
   /** What owns the memory: kept alive as long as the tensor or an op uses it. */
   readonly owner?: unknown;
 }
@@ -54,12 +55,21 @@ export function empty<D extends DType, const S extends number | readonly number[
   shape: S,
   options: MakeOptions = {},
 ): CudaTensor<D, S> {
-  requireDType("cuda.empty", dtype);
-  const sizes = sizesOf("cuda.empty", dtype, shape);
+  return make("cuda.empty", dtype, shape, options);
+}
+
+function make<D extends DType, const S extends number | readonly number[]>(
+  caller: string,
+  dtype: D,
+  shape: S,
+  options: MakeOptions,
+): CudaTensor<D, S> {
+  requireDType(caller, dtype);
+  const sizes = sizesOf(caller, dtype, shape);
   const bytes = sizes.reduce((product, n) => product * n, dtypes[dtype].size);
   const { stream } = options ?? {};
-  const index = ordinalOf("cuda.empty", options?.device ?? stream?.device);
-  const first = stream === undefined ? currentStream(index) : requireStream("cuda.empty", stream, index);
+  const index = ordinalOf(caller, options?.device ?? stream?.device);
+  const first = stream === undefined ? currentStream(index) : requireStream(caller, stream, index);
   return new CudaTensor<D, S>(Storage.allocate(bytes, placeOf(first)), 0, dtype, sizes);
 }
 
@@ -69,7 +79,7 @@ export function zeros<D extends DType, const S extends number | readonly number[
   shape: S,
   options: MakeOptions = {},
 ): CudaTensor<D, S> {
-  return filled(empty(dtype, shape, options), (made) => made.zero({ stream: options.stream }));
+  return filled(make("cuda.zeros", dtype, shape, options), (made) => made.zero({ stream: options?.stream }));
 }
 
 /**
@@ -77,10 +87,10 @@ export function zeros<D extends DType, const S extends number | readonly number[
  * stream; see {@link CudaTensor.copyFrom}. c10d: `tensor.to("cuda")`.
  */
 export function from<const T extends TensorLike>(source: T, options: MakeOptions = {}): OnDevice<T> {
-  const { dtype, length } = viewTensor(source, "cuda.from: source");
+  const { dtype, length } = viewOfArgument("cuda.from", "source", source);
   const shape = source instanceof Tensor || source instanceof CudaTensor ? source.shape : [length];
-  const made = empty(dtype, shape, options);
-  return filled(made, () => made.copyFrom(source, { stream: options.stream })) as unknown as OnDevice<T>;
+  const made = make("cuda.from", dtype, shape, options);
+  return filled(made, () => made.copyFrom(source, { stream: options?.stream })) as unknown as OnDevice<T>;
 }
 
 /** Disposes of a tensor whose contents could not be queued. */
@@ -102,15 +112,15 @@ export function toHost<D extends DType, S extends number | readonly number[]>(
 export function toHost(source: TensorLike, options?: CopyOptions): Promise<TensorStorage | Tensor>;
 export async function toHost(source: TensorLike, options?: CopyOptions): Promise<unknown> {
   if (source instanceof CudaTensor) return source.toHost(options);
-  using view = overForeign("cuda.toHost: source", source);
+  using view = overForeign("cuda.toHost", source);
   return await view.toHost(options);
 }
 
 /** A tensor of a device that implements the protocol, as a {@link CudaTensor} over its memory. */
 export function overForeign(caller: string, source: TensorLike): CudaTensor {
-  const { ptr, byteLength, dtype, device } = viewTensor(source, caller);
+  const { ptr, byteLength, dtype, device } = viewOfArgument(caller, "source", source);
   if (device.type !== "cuda") {
-    throw new InvalidArgumentError(`${caller} is not on a CUDA device`, { argument: "source" });
+    throw new InvalidArgumentError(`${caller}: source is not on a CUDA device`, { argument: "source" });
   }
   return foreign({ ptr, byteLength, dtype, device, owner: source });
 }
@@ -131,7 +141,9 @@ export function foreign<D extends DType>(
   }
   const { ptr, byteLength, dtype, owner } = memory;
   const device: Device = { type: "cuda", index: ordinalOf("cuda.foreign", memory.device) };
-  const view = viewTensor({ [TENSOR_PROTOCOL]: () => ({ ptr, byteLength, dtype, device }) }, "cuda.foreign");
+  const view = viewOfArgument("cuda.foreign", "memory", {
+    [TENSOR_PROTOCOL]: () => ({ ptr, byteLength, dtype, device }),
+  });
   const shape = memory.shape ?? [view.length];
   const sizes = sizesOf("cuda.foreign", dtype, shape);
   if (sizes.reduce((product, n) => product * n, 1) !== view.length) {

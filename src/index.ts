@@ -84,6 +84,13 @@ export {
 } from "./recorder/index.ts";
 // A full re-export: otherwise backends could not add their options by `declare module "bun-c10d"`.
 export * from "./registry/backend-options-by-name.ts";
+export type {
+  FakeOptions,
+  GlooOptions,
+  MpiOptions,
+  NcclConfig,
+  NcclOptions,
+} from "./registry/built-in-options.ts";
 export {
   type Availability,
   BACKEND_MIDDLEWARE,

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import type { GlooOptions } from "../backends/gloo/options.ts";
-import type { InitOptions, NewGroupOptions } from "../index.ts";
+import type { InitOptions, NcclConfig, NcclOptions, NewGroupOptions } from "../index.ts";
 import type { OptionsOf } from "./backend-options-by-name.ts";
 import type { BackendPlugin } from "./contracts/backend-plugin.ts";
 
@@ -20,6 +20,13 @@ test("the type of the options follows from the backend", () => {
   const wrong: NewGroupOptions<"fake"> = { backend: "fake", options: { mode: "remote" } };
   const unnamed: InitOptions = { options: { anything: true } };
   expect([right, misspelt, wrong, unnamed]).toHaveLength(4);
+});
+
+test("the options of nccl and their configuration have exported types", () => {
+  expect(same<NcclOptions["config"], NcclConfig | undefined>(true)).toBe(true);
+  expect(same<NcclConfig["maxCtas"], number | undefined>(true)).toBe(true);
+  const options: NcclOptions = { config: { maxCtas: 4 } satisfies NcclConfig, eager: true };
+  expect(options.config).toEqual({ maxCtas: 4 });
 });
 
 test("the context of a plugin has its options, all of them optional", () => {

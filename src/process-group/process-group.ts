@@ -66,17 +66,17 @@ export interface ProcessGroupInit {
   /** Why the group has no backend for these types of device, where that was not the user's choice. */
   readonly absent?: ReadonlyMap<DeviceType, string> | undefined;
   /** Records the ops of the group. By default, nothing is recorded. */
-  readonly recorder?: FlightRecorder;
+  readonly recorder?: FlightRecorder | undefined;
   /** Whether its ops go to several communicators in turn, each of which numbers its own. */
-  readonly isCombined?: boolean;
+  readonly isCombined?: boolean | undefined;
   /** Id of its world, for the recorder. */
-  readonly world?: string;
+  readonly world?: string | undefined;
   /** Gets the failures of hooks. By default, they become process warnings. */
-  readonly logger?: Logger;
+  readonly logger?: Logger | undefined;
   /** Status record of this rank. By default there is none. */
   readonly status?: OwnStatus | undefined;
   /** Called once, when the group has been closed. */
-  readonly onClose?: () => Promise<void>;
+  readonly onClose?: (() => Promise<void>) | undefined;
 }
 
 /** A tensor if the other argument is a tensor, a list if it is a list. */

@@ -43,6 +43,25 @@ test.each(expected.map((text, i) => [i, text] as const))("example %d runs", asyn
   expect([stderr, stdout.trim(), exitCode]).toEqual(["", text, 0]);
 });
 
+test("options may be undefined also where undefined is no value of an optional property", async () => {
+  using strict = new CodeFolder("cuda-strict", [
+    [
+      "consumer.ts",
+      `import { cuda, type ProcessGroup } from "bun-c10d";
+       export const made = ({ boundDevice: device }: ProcessGroup): readonly unknown[] => [
+         cuda.from(new Float32Array(1), { device, stream: undefined }),
+         cuda.foreign({ ptr: 1, byteLength: 4, dtype: "float32", device, shape: undefined }),
+         new cuda.CudaStream({ device, priority: undefined }),
+         new cuda.CudaEvent({ timing: undefined }),
+         cuda.synchronize(device, { timeout: undefined }),
+       ];`,
+    ],
+  ]);
+  const compilerOptions = { exactOptionalPropertyTypes: true };
+  strict.write("tsconfig.json", JSON.stringify({ extends: join(root, "tsconfig.json"), compilerOptions }));
+  expect(await strict.compileErrors()).toEqual([]);
+});
+
 test("the page says that no GPU was there", () => {
   expect(page).toContain("**No GPU was available to run this on.**");
 });

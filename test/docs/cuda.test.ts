@@ -11,11 +11,14 @@ const page = readFileSync(join(root, "docs/cuda.md"), "utf8");
 const examples = Array.from(page.matchAll(/^```ts\n([\s\S]*?)^```/gm), ([, code = ""]) => code);
 const expected = [
   "13.0 4\nFloat32Array(3) [ 1, 2, 3 ] [ 64, 64 ]",
+  "true Float32Array(1) [ 1 ] Float32Array(1) [ 2 ]",
   "Float32Array(4) [ 1, 2, 3, 4 ]",
   "0 4096",
   "Float32Array(2) [ 3, 4 ]",
 ];
 const driver = join(root, "build/release/nccl-emulator/libcuda.so.1");
+/** One rank. */
+const alone = { MASTER_ADDR: "127.0.0.1", MASTER_PORT: "0", RANK: "0", WORLD_SIZE: "1", LOCAL_RANK: "2" };
 /** Ends a program with 1 if it has misused the driver. */
 const check = `
 import { dlopen } from "bun:ffi";
@@ -39,7 +42,11 @@ test("the examples compile", async () => {
 });
 
 test.each(expected.map((text, i) => [i, text] as const))("example %d runs", async (i, text) => {
-  const { exitCode, stdout, stderr } = await folder.run([`${i}.ts`], { C10D_CUDA_LIBRARY: driver });
+  const { exitCode, stdout, stderr } = await folder.run([`${i}.ts`], {
+    C10D_CUDA_LIBRARY: driver,
+    C10D_NCCL_LIBRARY: join(root, "build/release/nccl-emulator/libnccl.so.2"),
+    ...alone,
+  });
   expect([stderr, stdout.trim(), exitCode]).toEqual(["", text, 0]);
 });
 

@@ -25,10 +25,18 @@ function block(heading: string, language: string): string {
   return code;
 }
 
+const emulator = join(root, "build/release/nccl-emulator");
+/** Has programs use the emulators of CUDA and NCCL. */
+const emulated = {
+  C10D_CUDA_LIBRARY: join(emulator, "libcuda.so.1"),
+  C10D_NCCL_LIBRARY: join(emulator, "libnccl.so.2"),
+};
+
 /** Runs a `c10d` command in the folder. */
 async function c10d(...args: readonly string[]) {
   const job = Bun.spawn([process.execPath, join(root, "src/cli/main.ts"), ...args], {
     cwd: folder,
+    env: { ...process.env, ...emulated },
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
@@ -42,6 +50,15 @@ test("the example prints what the README says", async () => {
   const [command = "", ...expected] = block("An example", "console").trim().split("\n");
   expect(command).toBe("$ c10d run -n 2 example.ts");
   await Bun.write(join(folder, "example.ts"), block("An example", "ts"));
+  expect(await c10d(...command.split(" ").slice(2))).toEqual({ exitCode: 0, lines: expected.sort(), stderr: "" });
+});
+
+test("the example on GPUs prints what the README says, on the emulators", async () => {
+  const section = readme.split(/^### /m).find((text) => text.startsWith("On GPUs\n")) ?? "";
+  const [, code = "", printed = ""] = /^```ts\n([\s\S]*?)^```[\s\S]*?^```console\n([\s\S]*?)^```/m.exec(section) ?? [];
+  const [command = "", ...expected] = printed.trim().split("\n");
+  await Bun.write(join(folder, "gpu.ts"), code);
+  expect(command).toBe("$ c10d run -n 2 gpu.ts");
   expect(await c10d(...command.split(" ").slice(2))).toEqual({ exitCode: 0, lines: expected.sort(), stderr: "" });
 });
 

@@ -18,6 +18,15 @@ export const NCCL_REMEDY =
   "Install NCCL (pip install nvidia-nccl-cu13, or -cu12 for CUDA 12; on Debian apt-get install libnccl2, in contrib), or " +
   "set C10D_NCCL_LIBRARY to the path of libnccl.so.2.";
 
+/** Errors of a path that the user has named, where there is nothing. */
+const named = new WeakSet<object>();
+
+/** What to do about an error of {@link loadNccl}. */
+export function remedyFor(error: unknown): string {
+  const isNamed = typeof error === "object" && error !== null && named.has(error);
+  return isNamed ? "Correct the path, or leave it out: then NCCL is looked for." : NCCL_REMEDY;
+}
+
 const NCCL_SUCCESS = 0;
 const RTLD_NOW = 2;
 let only: NcclLibrary | undefined;
@@ -63,7 +72,11 @@ function attempt({ path, by, kind }: LibraryPlace, tried: string[]): NcclLibrary
   }
   if (!existsSync(path)) {
     const text = `${path}, by ${by} (absent)`;
-    if (kind === "user") throw unavailable(`there is no ${path}, which ${by} names`, "NCCL_NOT_FOUND");
+    if (kind === "user") {
+      const error = unavailable(`there is no ${path}, which ${by} names`, "NCCL_NOT_FOUND");
+      named.add(error);
+      throw error;
+    }
     tried.push(text);
     return undefined;
   }

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { BackendUnavailableError } from "../../errors/index.ts";
 import type { Shim } from "../../native/index.ts";
 import type { CudaProbe } from "../../tensor/cuda/index.ts";
-import { NCCL_REMEDY } from "./nccl-library.ts";
+import { loadNccl, NCCL_REMEDY } from "./nccl-library.ts";
 import { type NcclParts, probeNccl } from "./probe-nccl.ts";
 
 const device = { name: "NVIDIA H200", totalMemory: 2 ** 37, computeCapability: [9, 0] as const };
@@ -80,6 +80,14 @@ describe("what `c10d info` says of nccl", () => {
       });
     },
   );
+
+  test("no NCCL where the user says that it is: that is to be corrected, not installed", () => {
+    expect(probeNccl("/no/libnccl.so.2", { ...parts, library: loadNccl })).toEqual({
+      available: false,
+      reason: 'backend "nccl": there is no /no/libnccl.so.2, which options.library names',
+      remedy: "Correct the path, or leave it out: then NCCL is looked for.",
+    });
+  });
 
   test("no shim", () => {
     const answer = probeNccl(undefined, { ...parts, shim: fails("no shim found") });

@@ -2,7 +2,7 @@ import { DistError, messageOf } from "../../errors/index.ts";
 import { loadShim, type Shim } from "../../native/index.ts";
 import type { Availability } from "../../registry/index.ts";
 import { type CudaProbe, probe as probeCuda } from "../../tensor/cuda/index.ts";
-import { loadNccl, NCCL_REMEDY, type NcclLibrary } from "./nccl-library.ts";
+import { loadNccl, type NcclLibrary, remedyFor } from "./nccl-library.ts";
 import { versionText } from "./nccl-version.ts";
 
 export const SHIM_REMEDY =
@@ -36,7 +36,7 @@ export function probeNccl(library?: string, parts: NcclParts = ownParts): Availa
   try {
     found = parts.library(library);
   } catch (error) {
-    return { available: false, reason: reasonOf(error), remedy: NCCL_REMEDY };
+    return { available: false, reason: reasonOf(error), remedy: remedyFor(error) };
   }
   try {
     const { path, abi } = parts.shim();

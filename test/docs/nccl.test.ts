@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { emulatedPython } from "../gpu/emulator.ts";
+import { describeWithTorch214 } from "../interop/torch.ts";
 import { CodeFolder, root } from "./code-folder.ts";
 
 setDefaultTimeout(120_000);
@@ -48,4 +50,21 @@ test.each([
   expect(Object.keys(env)).toHaveLength(3);
   const end = await folder.run([join(root, "src/cli/main.ts"), "run", "-n", "2", name], env);
   expect([end.stderr, end.lines, end.exitCode]).toEqual(["", [...lines], 0]);
+});
+
+describeWithTorch214("docs/join-a-pytorch-job.md, over NCCL on the emulators", (python) => {
+  test.each([0, 1])("the rank of Python is rank %d", async (rank) => {
+    folder.write("mixed.py", block(mixed, "python"));
+    const words = emulatedPython(python).map((word) => `'${word}'`);
+    const script = `if [ "$RANK" = ${rank} ]; then exec ${words.join(" ")} mixed.py; fi\nexec '${process.execPath}' mixed.ts\n`;
+    folder.write("mixed.sh", script);
+    const launcher = [join(root, "src/cli/main.ts"), "run", "-n", "2", "--torch-compat", "--no-bun", "sh", "mixed.sh"];
+    const end = await folder.run(launcher, { ...exported(), C10D_STORE_SECRET: "", TORCH_CPP_LOG_LEVEL: "ERROR" });
+    const names = rank === 0 ? ["Python", "Bun"] : ["Bun", "Python"];
+    expect([end.lines, end.exitCode, end.exitCode === 0 ? "" : end.stderr]).toEqual([
+      names.map((name, i) => `[rank ${i}] rank ${i}, ${name}: 3`),
+      0,
+      "",
+    ]);
+  });
 });

@@ -340,9 +340,9 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Registers memory of a device that many ops are going to use, which makes them faster where the library can do that,
-   * such as NCCL's `ncclCommRegister`. Of this rank alone; what it resolves to is to be disposed of before the memory is
-   * freed. c10d: `register_mem_pool`.
+   * Registers memory of a device that many ops are going to use, where the library can do that, such as NCCL's
+   * `ncclCommRegister`; the library decides whether it makes them faster. Of this rank alone; what it resolves to is to be
+   * disposed of before the memory is freed. c10d: `register_mem_pool`.
    *
    * @throws UnsupportedOperationError for a backend that cannot do it, InvalidArgumentError for host memory.
    */

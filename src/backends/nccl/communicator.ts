@@ -1,10 +1,14 @@
-import { type OpCall, opTypeOf } from "../../collectives/op-call.ts";
+import { type OpCall, opCall, opTypeOf } from "../../collectives/op-call.ts";
 import { opTable } from "../../collectives/op-table.ts";
-import { DistBackendError, type DistError, UnsupportedOperationError } from "../../errors/index.ts";
+import { DistBackendError, type DistError, InvalidArgumentError } from "../../errors/index.ts";
 import { type Backend, type Clock, scheduleOn } from "../../registry/index.ts";
-import { DeferredWork, type GroupState, Work } from "../../work/index.ts";
+import type { Device } from "../../tensor/index.ts";
+import { type GroupState, Work } from "../../work/index.ts";
+import { LazyWork } from "./lazy-work.ts";
+import type { OpStreams } from "./op-streams.ts";
 import { type Pair, PairWork } from "./pair-work.ts";
-import { creationFailure, overdue, whileConnecting } from "./waiting-errors.ts";
+import { streamOf, WaitingCalls } from "./waiting-calls.ts";
+import { creationFailure, notSubmitted, overdue, whileConnecting } from "./waiting-errors.ts";
 
 /** How a {@link Communicator} is made, and who hears of its end. */
 export interface CommunicatorInit {
@@ -13,6 +17,8 @@ export interface CommunicatorInit {
   readonly backend: string;
   readonly group: string;
   readonly rank: number;
+  readonly device: Device;
+  readonly streams: OpStreams;
   readonly clock: Clock;
   /** How long it may take to be made, in milliseconds. */
   readonly limitMs: number;
@@ -22,14 +28,6 @@ export interface CommunicatorInit {
   readonly pair: Pair | undefined;
   /** Called once, when it has failed and the ops that waited for it have ended. */
   onFailed(reason: string): void;
-}
-
-/** Calls that wait, submitted together. */
-interface Waiting {
-  readonly calls: readonly OpCall[];
-  readonly works: readonly DeferredWork[];
-  readonly since: number;
-  timer: Disposable | undefined;
 }
 
 /** How long closing waits for a creation that it has cancelled. */
@@ -51,7 +49,7 @@ export class Communicator {
   #isTimed = false;
   #collectives = 0;
   #messages = 0;
-  #waiting: Waiting[] = [];
+  readonly #waiting: WaitingCalls[] = [];
 
   constructor(init: CommunicatorInit) {
     this.#init = init;
@@ -82,11 +80,26 @@ export class Communicator {
     backend.whenFailed((reason) => this.#init.onFailed(reason));
   }
 
-  #submitWaiting(backend: Backend, { calls, works, since, timer }: Waiting): void {
-    timer?.[Symbol.dispose]();
-    const waitedMs = performance.now() - since;
-    const left = calls.map((call) => ({ ...this.#native(call), timeoutMs: Math.max(1, call.timeoutMs - waitedMs) }));
-    follow(works, backend.submit(left));
+  /**
+   * Submits calls in a stream of their own, since more may have been put into theirs. The other ranks count on what was
+   * called, and NCCL does not compare it: if the calls cannot be submitted any more, the group fails.
+   */
+  #submitWaiting(backend: Backend, waiting: WaitingCalls): void {
+    const { calls, works } = waiting;
+    const { backend: name, group, rank, device, streams } = this.#init;
+    const wasOpen = backend.state === "OPEN";
+    let failure: DistError | undefined;
+    try {
+      using gate = streams.gate(device);
+      const actual = backend.submit(waiting.through(gate.stream).map((call) => this.#native(call)));
+      follow(works, actual);
+      failure = works.find((work) => work.isCompleted() && !work.isSuccess())?.exception();
+    } catch (error) {
+      failure = notSubmitted(error, calls[0], { backend: name, group, rank });
+      for (const work of works) work.settle(failure);
+    }
+    waiting[Symbol.dispose]();
+    if (failure !== undefined && wasOpen) backend.abort(failure.message);
   }
 
   /** The backend, once it has been made. */
@@ -110,20 +123,41 @@ export class Communicator {
     const failure = this.#failure;
     if (failure !== undefined) return calls.map((call) => Work.rejected(failure, { opType: opTypeOf(call) }));
     const works = calls.map((call) => this.#defer(call));
-    const waiting: Waiting = { calls: [...calls], works, since: performance.now(), timer: undefined };
-    this.#waiting.push(waiting);
-    const limitMs = Math.min(...calls.map(({ timeoutMs }) => timeoutMs));
-    // Otherwise the creation ends first, and its error says more.
-    if (performance.now() + limitMs < this.#deadline) {
-      waiting.timer = scheduleOn(this.#init.clock, limitMs, () => this.#expire(waiting, limitMs));
+    try {
+      this.#await(new WaitingCalls(calls, works, this.#init.streams));
+    } catch (error) {
+      this.#refuse(calls, works, error);
     }
     return works;
   }
 
-  #defer(call: OpCall): DeferredWork {
+  /** Ends calls that cannot wait: those of lost memory, as argument errors, take their turn; a lost device fails all. */
+  #refuse(calls: readonly OpCall[], works: readonly LazyWork[], error: unknown): void {
+    const { backend, group, rank, streams } = this.#init;
+    const refusal = notSubmitted(error, calls[0], { backend, group, rank });
+    for (const work of works) work.settle(refusal);
+    if (!(refusal instanceof InvalidArgumentError)) {
+      this.#fail(refusal);
+      this.#cancel.abort(refusal);
+      return;
+    }
+    const turns = calls.filter(({ op }) => opTable[op].kind === "collective").map(turnOf);
+    if (turns.length > 0) this.#await(new WaitingCalls(turns, [], streams));
+  }
+
+  #await(waiting: WaitingCalls): void {
+    this.#waiting.push(waiting);
+    const limitMs = Math.min(...waiting.calls.map(({ timeoutMs }) => timeoutMs));
+    // Otherwise the creation ends first, and its error says more.
+    if (performance.now() + limitMs >= this.#deadline) return;
+    waiting.timer = scheduleOn(this.#init.clock, limitMs, () => this.#expire(waiting, limitMs));
+  }
+
+  #defer(call: OpCall): LazyWork {
     const { pair } = this.#init;
     const init = { opType: opTypeOf(call), op: opTable[call.op].api, seq: this.#numberOf(call) };
-    return pair === undefined ? new DeferredWork(init, ahead) : new PairWork(init, ahead, pair);
+    const stream = { device: call.device, handle: streamOf(call).handle };
+    return pair === undefined ? new LazyWork(init, stream) : new PairWork(init, stream, pair);
   }
 
   /** The number that the communicator is going to give it; -1 for a turn. */
@@ -147,7 +181,7 @@ export class Communicator {
     return pair === undefined ? call : { ...call, peer: call.peer === pair.low ? 0 : 1 };
   }
 
-  #expire({ calls: [call] }: Waiting, limitMs: number): void {
+  #expire({ calls: [call] }: WaitingCalls, limitMs: number): void {
     if (this.#isOver || call === undefined) return;
     const { title, group, backend, rank } = this.#init;
     this.#fail(overdue(call, limitMs, { title, group, backend, rank }));
@@ -158,8 +192,9 @@ export class Communicator {
   #fail(failure: DistError): void {
     this.#isOver = true;
     this.#failure = failure;
-    for (const { calls, works, timer } of this.#waiting.splice(0)) {
-      timer?.[Symbol.dispose]();
+    for (const waiting of this.#waiting.splice(0)) {
+      const { calls, works } = waiting;
+      waiting[Symbol.dispose]();
       for (const [i, work] of works.entries()) work.settle(whileConnecting(failure, calls[i], this.#init));
     }
     this.#init.onFailed(failure.message);
@@ -194,7 +229,7 @@ export class Communicator {
   }
 }
 
-function follow(works: readonly DeferredWork[], actual: readonly Work<void>[]): readonly DeferredWork[] {
+function follow(works: readonly LazyWork[], actual: readonly Work<void>[]): readonly LazyWork[] {
   for (const [i, work] of works.entries()) {
     const own = actual[i];
     if (own !== undefined) work.follow(own);
@@ -202,10 +237,7 @@ function follow(works: readonly DeferredWork[], actual: readonly Work<void>[]): 
   return works;
 }
 
-function ahead(): never {
-  throw new UnsupportedOperationError(
-    "the communicator of this op is still being made, by code that runs on this thread: await the Work, or connect " +
-      "first (initProcessGroup({ deviceId }) does)",
-    { code: "WAIT_WOULD_DEADLOCK" },
-  );
+/** The place of a call that was refused, among the calls of the other ranks. */
+function turnOf({ device, timeoutMs }: OpCall): OpCall {
+  return opCall("refused", device, [], [], timeoutMs);
 }

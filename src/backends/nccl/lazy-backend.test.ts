@@ -15,6 +15,7 @@ import { ManualClock } from "../../testing/manual-clock.ts";
 import type { Work } from "../../work/index.ts";
 import { capabilities } from "./capabilities.ts";
 import { fakeCreations, settled } from "./fixtures/fake-communicators.ts";
+import { FakeStreams } from "./fixtures/fake-streams.ts";
 import { LazyBackend } from "./lazy-backend.ts";
 
 const cuda = (index: number): Device => ({ type: "cuda", index });
@@ -38,12 +39,14 @@ function made(device = cuda(ANY_INDEX), rank = 2, timeoutMs = 60_000) {
   const reports: string[] = [];
   const none = () => {};
   const logger: Logger = { debug: none, info: none, error: none, warn: (text: string) => void warnings.push(text) };
+  const streams = new FakeStreams();
   const context = { rank, size: 4, globalRanks: [4, 5, 6, 7], groupName: "7", device, timeoutMs, logger, clock };
   const backend = new LazyBackend(context, {
     name: "nccl",
     capabilities,
     connect,
     report: (reason) => reports.push(reason),
+    streams,
     deviceCount: 2,
   });
   const failures: string[] = [];
@@ -54,7 +57,7 @@ function made(device = cuda(ANY_INDEX), rank = 2, timeoutMs = 60_000) {
     if (found === undefined) throw new RangeError(`only ${all.length} communicators were begun`);
     return found;
   };
-  return { backend, submit, creation, all, clock, warnings, failures, reports };
+  return { backend, submit, creation, all, clock, warnings, failures, reports, streams };
 }
 
 const ends = (work: Work<void>): Promise<DistError | undefined> =>
@@ -121,6 +124,7 @@ describe("communicators of devices", () => {
     expect(() => work.wait()).toThrow("await the Work, or connect first");
     expect(() => work.wait({ timeout: 10 })).toThrow(expect.objectContaining({ code: "WAIT_WOULD_DEADLOCK" }));
     expect(() => work.synchronize()).toThrow(expect.objectContaining({ code: "NOT_SUBMITTED" }));
+    expect(() => work.synchronize()).toThrow("no stream can wait for the op: await the Work, or connect first");
     expect(work.isCompleted()).toBe(false);
     await creation(0).finish();
     expect(work.wait()).toBe(true);

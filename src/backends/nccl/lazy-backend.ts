@@ -6,6 +6,7 @@ import { Backend, type BackendContext, type Capabilities, type MemoryServices } 
 import { currentStreamOf, type Device, type TensorView } from "../../tensor/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
 import { Communicator } from "./communicator.ts";
+import type { OpStreams } from "./op-streams.ts";
 import { inGroup, type Pair, pairKey } from "./pair-work.ts";
 
 /** What a communicator is made for. */
@@ -30,6 +31,7 @@ export interface LazyBackendInit {
   readonly connect: ConnectCommunicator;
   /** Tells the other ranks, which may be making a communicator that this one has not begun, that the group has failed. */
   report(reason: string): void;
+  readonly streams: OpStreams;
   /** Number of devices of this process. */
   readonly deviceCount: number;
 }
@@ -141,7 +143,7 @@ export class LazyBackend extends Backend {
     if (known !== undefined) return known;
     const timeoutMs = Math.min(this.#context.timeoutMs, ...calls.map((call) => call.timeoutMs));
     const idKey = String(this.#counter++);
-    const made = this.#communicator(`cuda:${device.index}`, timeoutMs, (signal) =>
+    const made = this.#communicator(`cuda:${device.index}`, device, timeoutMs, (signal) =>
       this.#init.connect({ device, idKey, pair: undefined, timeoutMs, signal }),
     );
     this.#ofDevices.set(device.index, made);
@@ -168,13 +170,14 @@ export class LazyBackend extends Backend {
       }
     };
     const title = `cuda:${device.index}, for messages between ranks ${pair.low} and ${pair.high},`;
-    const communicator = this.#communicator(title, timeoutMs, connect, pair);
+    const communicator = this.#communicator(title, device, timeoutMs, connect, pair);
     this.#ofPeers.set(peer, { device, communicator });
     return communicator;
   }
 
   #communicator(
     title: string,
+    device: Device,
     limitMs: number,
     connect: (signal: AbortSignal) => Promise<Backend>,
     pair?: Pair,
@@ -182,6 +185,8 @@ export class LazyBackend extends Backend {
     const { groupName, rank, clock } = this.#context;
     const made = new Communicator({
       title,
+      device,
+      streams: this.#init.streams,
       limitMs,
       connect,
       pair,

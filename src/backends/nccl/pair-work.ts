@@ -5,7 +5,8 @@ import {
   DistTimeoutError,
   InvalidArgumentError,
 } from "../../errors/index.ts";
-import { DeferredWork, type Work, type WorkInit } from "../../work/index.ts";
+import type { WorkInit } from "../../work/index.ts";
+import { LazyWork, type StreamOfCall } from "./lazy-work.ts";
 
 /** Two ranks of a group, which have a communicator of their own for messages; the lower is its rank 0. */
 export interface Pair {
@@ -21,12 +22,11 @@ export function pairKey({ low, high }: Pair): string {
 }
 
 /** A message in the communicator of a pair: ranks are those of the group. */
-export class PairWork extends DeferredWork {
+export class PairWork extends LazyWork {
   readonly #pair: Pair;
-  #isSubmitted = false;
 
-  constructor(init: WorkInit, ahead: () => Work<unknown>, pair: Pair) {
-    super(init, ahead);
+  constructor(init: WorkInit, stream: StreamOfCall, pair: Pair) {
+    super(init, stream);
     this.#pair = pair;
   }
 
@@ -39,14 +39,9 @@ export class PairWork extends DeferredWork {
     return true;
   }
 
-  override follow(actual: Work<unknown>): void {
-    this.#isSubmitted = true;
-    super.follow(actual);
-  }
-
   override settle(error?: DistError): void {
     // Before that, errors are about the group.
-    super.settle(error !== undefined && this.#isSubmitted ? inGroup(error, this.#pair) : error);
+    super.settle(error !== undefined && this.isSubmitted ? inGroup(error, this.#pair) : error);
   }
 }
 

@@ -3,11 +3,13 @@ import { BackendUnavailableError, InvalidArgumentError } from "../../errors/inde
 import { loadShim } from "../../native/index.ts";
 import { type BackendContext, type BackendPlugin, BackendType } from "../../registry/index.ts";
 import { probe as probeCuda } from "../../tensor/cuda/index.ts";
+import { StartGate, StreamMark } from "../../tensor/cuda/start-gate.ts";
 import { type ConnectSplit, type ConnectTerms, NativeBackend } from "../native/native-backend.ts";
 import { NativeFailures } from "../native/native-failures.ts";
 import { capabilities, capabilitiesOf } from "./capabilities.ts";
 import { type ConnectCommunicator, LazyBackend } from "./lazy-backend.ts";
 import { loadNccl } from "./nccl-library.ts";
+import type { OpStreams } from "./op-streams.ts";
 import type { NcclOptions } from "./options.ts";
 import { PairStore } from "./pair-store.ts";
 import { NO_DEVICE, probeNccl, SHIM_REMEDY } from "./probe-nccl.ts";
@@ -65,8 +67,13 @@ const plugin: BackendPlugin<NcclOptions> = {
     };
     const failures = new NativeFailures(NAME, context);
     const report = (reason: string): void => void failures.report(reason);
-    return new LazyBackend(context, { name: NAME, capabilities: own, connect, report, deviceCount });
+    return new LazyBackend(context, { name: NAME, capabilities: own, connect, report, streams, deviceCount });
   },
+};
+
+const streams: OpStreams = {
+  mark: (stream) => new StreamMark(stream),
+  gate: (device) => new StartGate(device),
 };
 
 /** The path of the library among options that are not checked yet. */

@@ -46,3 +46,10 @@ export function whileConnecting(failure: DistError, call: OpCall | undefined, ma
   if (failure instanceof DistStoreError) return new DistStoreError(text, init);
   return new DistBackendError(text, init);
 }
+
+/** The error of an op that could not be submitted, although its communicator was made. */
+export function notSubmitted(error: unknown, call: OpCall | undefined, group: Omit<Making, "title">): DistError {
+  if (error instanceof DistError) return error;
+  const op = call === undefined ? "op" : opTable[call.op].api;
+  return new DistBackendError(`${op}: ${messageOf(error)}`, { ...group, op, cause: error });
+}

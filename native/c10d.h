@@ -226,10 +226,10 @@ typedef struct c10d_failure {
   uint32_t rank_count;  /* how many there are, even if the table holds only the first */
   uint32_t rank_capacity;
   uint32_t text_capacity;
-  uint32_t text_bytes; /* written to text */
-  uint32_t reserved;   /* 0 */
-  uint64_t ranks;      /* address of int32_t[rank_capacity]: the two ranks of a mismatch, else those that caused it */
-  uint64_t text;       /* address of char[text_capacity]: for people; UTF-8, no NUL */
+  uint32_t text_bytes;  /* written to text */
+  int32_t device_error; /* what the library of the device returned, such as a CUresult; else 0 */
+  uint64_t ranks;       /* address of int32_t[rank_capacity]: the two ranks of a mismatch, else those that caused it */
+  uint64_t text;        /* address of char[text_capacity]: for people; UTF-8, no NUL */
 } c10d_failure;
 
 /* What a group can do. The host knows the most that the backend can do; a field that is 0 here does not restrict it. */

@@ -86,6 +86,7 @@ int32_t copy_failure(const std::optional<c10d::Failure>& failure, c10d_failure* 
     given.status = failure ? failure->status() : C10D_OK;
     given.mismatch = failure ? failure->mismatch() : C10D_MISMATCH_NONE;
     given.system_error = failure ? failure->system_error() : 0;
+    given.device_error = failure ? failure->device_error() : 0;
     given.peer = failure ? failure->peer() : -1;
     static const std::vector<int32_t> none;
     const auto& ranks = failure ? failure->ranks() : none;

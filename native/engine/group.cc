@@ -113,8 +113,10 @@ uint64_t Group::submit(const c10d_op* ops, uint32_t count, const void* input, vo
       check_shape(*op, config_.rank, config_.world_size);
       transport_->check(*op);
       if (copies_) op->work_on_copies();
-    } catch (...) {
+    } catch (const Failure& failure) {
       for (uint32_t all = 0; all < count; all++) collectives_ += is_collective(record(all).opcode) ? 1 : 0;
+      // Such as a device that is lost, which the check has noticed.
+      if (!failure.harmless()) lose(guard, failure);
       throw;
     }
     return op;

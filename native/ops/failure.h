@@ -55,6 +55,13 @@ class Failure : public std::exception {
     return failure;
   }
 
+  /// The library of the device returned `error`, with which the group cannot go on.
+  static Failure of_device(std::string text, int error) {
+    Failure failure(C10D_ERR_BACKEND, std::move(text));
+    failure.device_error_ = error;
+    return failure;
+  }
+
   /// The same failure, of the collective with this number.
   Failure of_collective(uint64_t number) const {
     Failure failure(*this);
@@ -86,6 +93,9 @@ class Failure : public std::exception {
   /// An errno, or 0.
   int32_t system_error() const { return system_error_; }
 
+  /// What the library of the device returned, or 0.
+  int32_t device_error() const { return device_error_; }
+
   /// Whether the group can continue after it: the op was refused before anything was sent.
   bool harmless() const { return status_ == C10D_ERR_INVALID || status_ == C10D_ERR_UNSUPPORTED; }
 
@@ -93,6 +103,7 @@ class Failure : public std::exception {
   int32_t status_;
   int32_t peer_;
   int32_t system_error_ = 0;
+  int32_t device_error_ = 0;
   c10d_mismatch mismatch_ = C10D_MISMATCH_NONE;
   std::string text_;
   std::vector<int32_t> ranks_;

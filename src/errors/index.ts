@@ -16,6 +16,7 @@ export { describe, describeNumber } from "./describe.ts";
 export * from "./dist-error.ts";
 export { printable, printableProse } from "./printable.ts";
 export { absenceText, ranksText, ranksTextOn } from "./ranks-text.ts";
+export { CONTEXT_LOST, lostContext } from "./lost-context.ts";
 export {
   descriptorShortage,
   explained,

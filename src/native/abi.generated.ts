@@ -129,7 +129,7 @@ export const FailureLayout = {
   rankCapacity: 24,
   textCapacity: 28,
   textBytes: 32,
-  reserved: 36,
+  deviceError: 36,
   ranks: 40,
   text: 48,
   SIZE: 56,

@@ -19,6 +19,8 @@ export interface NativeFailure {
   readonly ranks: readonly number[];
   /** `errno` of the system call that failed, or 0. */
   readonly systemError: number;
+  /** What the library of the device returned, such as a `CUresult`; undefined if it is not about the device. */
+  readonly deviceError?: number;
   /** Whether the op itself caused it: its memory was detached during the op. */
   readonly isDetached?: boolean;
 }
@@ -55,6 +57,7 @@ export function readFailure(
   const at = (offset: number): number => words[offset / 4] ?? 0;
   const isRank = (rank: number): boolean => rank >= 0 && rank < worldSize;
   const peer = at(FailureLayout.peer);
+  const deviceError = at(FailureLayout.deviceError);
   const named = ranks.subarray(0, Math.min(MAX_RANKS, at(FailureLayout.rankCount) >>> 0));
   return {
     status: at(FailureLayout.status),
@@ -63,6 +66,7 @@ export function readFailure(
     mismatch: at(FailureLayout.mismatch),
     ranks: [...new Set(named)].filter(isRank),
     systemError: at(FailureLayout.systemError),
+    ...(deviceError !== 0 && { deviceError }),
   };
 }
 
@@ -71,6 +75,7 @@ const written: readonly number[] = [
   FailureLayout.status,
   FailureLayout.mismatch,
   FailureLayout.systemError,
+  FailureLayout.deviceError,
   FailureLayout.rankCount,
   FailureLayout.textBytes,
 ];

@@ -2,12 +2,15 @@ import { opNames } from "../../collectives/op-table.ts";
 import type { OpType } from "../../collectives/op-type.ts";
 import {
   absenceText,
+  CONTEXT_LOST,
+  CudaError,
   DistBackendError,
   type DistError,
   DistNetworkError,
   DistTimeoutError,
   type ErrorInit,
   InvalidArgumentError,
+  lostContext,
   shortageOfErrno,
   UnsupportedOperationError,
   withShortage,
@@ -117,7 +120,7 @@ export class NativeFailures {
     return { status, text: `rank ${known.rank} ${where}: ${known.text}` };
   }
 
-  #creationError({ status, text, systemError = 0 }: CreationReason, peers: readonly number[]): DistError {
+  #creationError({ status, text, systemError = 0, deviceError }: CreationReason, peers: readonly number[]): DistError {
     const { groupName, rank, size, timeoutMs } = this.#context;
     const init = { backend: this.#backend, group: groupName, rank, timeoutMs };
     const blamed = peers.length > 0 ? { peers } : {};
@@ -129,7 +132,7 @@ export class NativeFailures {
     }
     const shortage = shortageOfErrno(systemError, descriptorsFor(size));
     if (shortage) return new DistBackendError(withShortage(message, shortage), { ...init, code: shortage.code });
-    return makeError({ status, systemError }, message, { ...init, ...blamed });
+    return makeError({ status, systemError, deviceError }, message, { ...init, ...blamed });
   }
 
   /**
@@ -213,11 +216,11 @@ export class NativeFailures {
     const peers = reason.status === Status.DESYNC ? [] : (verdict?.culprits ?? peersOf(failure));
     const where = `${op} #${work.seq} on group "${group}" (${this.#backend}, rank ${rank} of ${size})`;
     const init = { backend: this.#backend, group, op, seq: work.seq, rank, peers };
-    const { status, text, systemError } = reason;
+    const { status, text, systemError, deviceError } = reason;
     const error = failure.isDetached
       ? new InvalidArgumentError(`${where}: ${failure.text}`, { ...init, code: "DETACHED_BUFFER" })
       : makeError(
-          { status, systemError },
+          { status, systemError, deviceError },
           `${where}: ${text}${blameText(this.#context.rank, reason, peers, verdict)}`,
           init,
         );
@@ -242,10 +245,10 @@ export class NativeFailures {
 }
 
 /** Why a group could not be made. */
-type CreationReason = Pick<NativeFailure, "status" | "text"> & Partial<Pick<NativeFailure, "systemError">>;
+type CreationReason = Pick<NativeFailure, "status" | "text"> & Partial<Pick<NativeFailure, "systemError" | "deviceError">>;
 
 /** What decides the class of an error. */
-type Reason = Pick<NativeFailure, "status" | "systemError">;
+type Reason = Pick<NativeFailure, "status" | "systemError" | "deviceError">;
 
 function peersOf({ status, peer, ranks }: NativeFailure): readonly number[] {
   // There is no way to know which of the two ranks is wrong.
@@ -265,7 +268,7 @@ function kindOf({ status }: NativeFailure): FailureKind {
   return status === Status.ABORTED || status === Status.CLOSED ? "aborted" : "other";
 }
 
-function makeError({ status, systemError }: Reason, message: string, init: ErrorInit): DistError {
+function makeError({ status, systemError, deviceError }: Reason, message: string, init: ErrorInit): DistError {
   switch (status) {
     case Status.OP_TIMEOUT:
       return new DistTimeoutError(message, { ...init, code: "OP_TIMEOUT" });
@@ -283,7 +286,14 @@ function makeError({ status, systemError }: Reason, message: string, init: Error
     default: {
       const shortage = shortageOfErrno(systemError);
       if (shortage) return new DistBackendError(withShortage(message, shortage), { ...init, code: shortage.code });
+      if (deviceError !== undefined) return deviceFailure(deviceError, message, init);
       return new DistBackendError(message, init);
     }
   }
+}
+
+/** The error of a library of CUDA's, as those of tensors. */
+function deviceFailure(code: number, message: string, init: ErrorInit): CudaError {
+  if (!lostContext(code)) return new CudaError(message, init);
+  return new CudaError(`${message}. ${CONTEXT_LOST}`, { ...init, code: "CUDA_CONTEXT_LOST" });
 }

@@ -1,5 +1,5 @@
 import { CString, type Pointer } from "bun:ffi";
-import { BackendUnavailableError, CudaError, type CudaFailure } from "../../errors/index.ts";
+import { BackendUnavailableError, CONTEXT_LOST, CudaError, type CudaFailure, lostContext } from "../../errors/index.ts";
 import { loadCudaLibrary } from "./cuda-library.ts";
 import { type DriverSymbols, Result } from "./driver-symbols.ts";
 
@@ -90,17 +90,6 @@ export function cudaError(failure: CudaFailure, what = "CUDA"): CudaError {
   });
 }
 
-/** Whether a kernel or the hardware failed, after which the context of the device cannot be used any more. */
-function lostContext(code: number): boolean {
-  return lost.has(code);
-}
-
-/** Uncorrectable errors of memory and links; addresses, time-outs, asserts and instructions of kernels; a destroyed context. */
-const lost: ReadonlySet<number> = new Set([214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719]);
-
-const CONTEXT_LOST =
-  "Work on the device failed, now or before this call, and its context is lost: start the process again. " +
-  "compute-sanitizer finds a kernel that accesses wrong memory";
 const DEFAULT_ADVICE = "dmesg and nvidia-smi may have more";
 const adviceOn: ReadonlyMap<number, string> = new Map<number, string>([
   [Result.INVALID_VALUE, "An address or a size is not what the driver expects"],

@@ -15,6 +15,7 @@ enum class CuResult : int {
   invalid_device = 101,
   invalid_context = 201,
   invalid_handle = 400,
+  not_found = 500,
   not_ready = 600,
 };
 

@@ -12,6 +12,23 @@ namespace {
 /// CUDA's handles for its default streams: legacy, and per thread.
 constexpr uint64_t kLastSpecialStream = 2;
 
+/// Whether a call succeeded. Throws Failure if it failed for another reason than that what it asks about does not exist:
+/// after an error of a kernel, every call does.
+bool succeeds(CuResult result, const char* what) {
+  switch (result) {
+    case CuResult::success:
+      return true;
+    case CuResult::invalid_value:
+    case CuResult::invalid_device:
+    case CuResult::invalid_context:
+    case CuResult::invalid_handle:
+    case CuResult::not_found:
+      return false;
+    default:
+      throw cuda_failure(result, what);
+  }
+}
+
 std::string text_of_range(const c10d_buffer& buffer) {
   char text[64];
   std::snprintf(text, sizeof text, "%" PRIu64 " bytes at 0x%" PRIx64, buffer.bytes, buffer.address);
@@ -50,12 +67,12 @@ bool DeviceMemoryCheck::finds(uint64_t address) {
   int ordinal = -1;
   CuAddress base = 0;
   size_t bytes = 0;
-  if (cuda.pointer_get_attribute(&type, kCuPointerMemoryType, address) != CuResult::success ||
-      type != kCuMemoryOnDevice ||
-      cuda.pointer_get_attribute(&ordinal, kCuPointerDeviceOrdinal, address) != CuResult::success ||
-      ordinal != context_.ordinal() || cuda.mem_get_address_range(&base, &bytes, address) != CuResult::success) {
-    return false;
-  }
+  const auto asks = [&](void* value, int attribute) {
+    return succeeds(cuda.pointer_get_attribute(value, attribute, address), "cuPointerGetAttribute");
+  };
+  if (!asks(&type, kCuPointerMemoryType) || type != kCuMemoryOnDevice) return false;
+  if (!asks(&ordinal, kCuPointerDeviceOrdinal) || ordinal != context_.ordinal()) return false;
+  if (!succeeds(cuda.mem_get_address_range(&base, &bytes, address), "cuMemGetAddressRange")) return false;
   known_[next_] = {base, base + bytes};
   next_ = (next_ + 1) % known_.size();
   return true;
@@ -66,7 +83,7 @@ void DeviceMemoryCheck::require_stream(uint64_t handle) {
   const ContextScope scope(context_);
   CuContext context = nullptr;
   const CuResult result = load_library().cuda.stream_get_ctx(reinterpret_cast<CuStream>(handle), &context);
-  if (result != CuResult::success || context != context_.get()) {
+  if (!succeeds(result, "cuStreamGetCtx") || context != context_.get()) {
     throw Failure(C10D_ERR_INVALID, "no such stream on cuda:" + std::to_string(context_.ordinal()));
   }
   known_stream_ = handle;

@@ -14,7 +14,8 @@ class DeviceMemoryCheck {
  public:
   explicit DeviceMemoryCheck(const DeviceContext& context) : context_(context) {}
 
-  /// Throws Failure with C10D_ERR_INVALID if a buffer of the op, or its stream, is not on the device.
+  /// Throws Failure: with C10D_ERR_INVALID if a buffer of the op, or its stream, is not on the device; with
+  /// C10D_ERR_BACKEND if the driver cannot say so, since the device is lost.
   void require(const Op& op);
   void require_stream(uint64_t handle);
 

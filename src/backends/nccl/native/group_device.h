@@ -21,6 +21,17 @@ struct GroupDevice {
   GroupDevice(const GroupDevice&) = delete;
   GroupDevice& operator=(const GroupDevice&) = delete;
 
+  /// What the driver returns now: after an error of a kernel, the same to every call. The context must be current.
+  CuResult error() const {
+    const auto& cuda = load_library().cuda;
+    CuEvent event = nullptr;
+    CuResult result = cuda.event_create(&event, kCuEventDisableTiming);
+    if (result != CuResult::success) return result;
+    result = cuda.event_record(event, stream);
+    cuda.event_destroy(event);
+    return result;
+  }
+
   const DeviceContext context;
   const CuStream stream;
   /// Of the host's thread.

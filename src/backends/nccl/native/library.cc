@@ -151,7 +151,8 @@ std::string cuda_text(const CudaApi& cuda, CuResult result) {
 }
 
 Failure cuda_failure(CuResult result, const char* what) {
-  return {C10D_ERR_BACKEND, std::string(what) + ": " + cuda_text(load_library().cuda, result)};
+  return Failure::of_device(std::string(what) + ": " + cuda_text(load_library().cuda, result),
+                            static_cast<int>(result));
 }
 
 void require(CuResult result, const char* what) {

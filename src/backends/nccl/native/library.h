@@ -36,7 +36,7 @@ std::string version_text(int version);
 /// E.g. "CUDA_ERROR_INVALID_VALUE: invalid argument".
 std::string cuda_text(const CudaApi& cuda, CuResult result);
 
-/// Throws Failure with C10D_ERR_BACKEND, `what` and CUDA's own text unless `result` is a success.
+/// Throws Failure with C10D_ERR_BACKEND, `what`, CUDA's own text and its number unless `result` is a success.
 void require(CuResult result, const char* what);
 Failure cuda_failure(CuResult result, const char* what);
 

@@ -63,7 +63,11 @@ int NcclTransport::awaited_peer() {
 
 /// NCCL does not say which rank an error came from.
 Failure NcclTransport::reason_of(const Failure& failure) {
-  const bool known = failure.harmless() || failure.peer() >= 0 || failure.status() == C10D_ERR_OP_TIMEOUT;
+  if (failure.harmless() || failure.device_error() != 0) return failure;
+  // NCCL does not say either that it was the device.
+  const CuResult broken = device_->error();
+  if (broken != CuResult::success) return cuda_failure(broken, failure.what());
+  const bool known = failure.peer() >= 0 || failure.status() == C10D_ERR_OP_TIMEOUT;
   if (!watches_ || known) return failure;
   const auto until = Clock::now() + kLossGrace;
   auto lost = peers_.find_lost();

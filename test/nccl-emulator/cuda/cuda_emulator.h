@@ -45,6 +45,10 @@ void cuemu_uses(CUdeviceptr address, size_t bytes);
 /* Device memory as the CPU can use it, for code of the emulator only; NULL if the range is not within one allocation of
  * that device. Memory that queued work has declared stays usable until the work has ended, even if it is freed. */
 void* cuemu_alias(int device, CUdeviceptr address, size_t bytes);
+/* Notes that a library has registered device memory, as `what`: freeing it before cuemu_deregister is a fault. Returns the
+ * number of the registration; 0 if the range is not within one allocation. */
+uint64_t cuemu_register(CUdeviceptr address, size_t bytes, const char* what);
+void cuemu_deregister(uint64_t registration);
 /* -1: not device memory. */
 int cuemu_device_of(CUdeviceptr address);
 /* -1: no such stream. A default stream (0, 1, 2) belongs to the current context of the thread. */

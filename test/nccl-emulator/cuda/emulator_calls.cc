@@ -99,6 +99,22 @@ void* cuemu_alias(int device, CUdeviceptr address, size_t bytes) {
   return block->alias + (address - block->address);
 }
 
+uint64_t cuemu_register(CUdeviceptr address, size_t bytes, const char* what) {
+  static uint64_t last = 0;
+  World& world = World::the();
+  const World::Lock lock(world.mutex);
+  auto block = world.block_at(address, bytes);
+  if (block == nullptr) return 0;
+  world.registered[++last] = {std::move(block), what};
+  return last;
+}
+
+void cuemu_deregister(uint64_t registration) {
+  World& world = World::the();
+  const World::Lock lock(world.mutex);
+  world.registered.erase(registration);
+}
+
 int cuemu_device_of(CUdeviceptr address) {
   const World::Lock lock(World::the().mutex);
   const auto block = World::the().block_at(address, 1);

@@ -30,6 +30,11 @@ CUresult free_at(const char* call, uint64_t address, bool pinned) {
 
 void World::free(Lock& lock, const char* call, const BlockPtr& block) {
   block->freed = true;
+  for (const auto& [number, registration] : registered) {
+    if (registration.block != block) continue;
+    fault(CUDA_SUCCESS, "%s: %zu bytes at 0x%llx of device %d are freed while they are registered: %s", call,
+          block->bytes, hex(block->address), block->device, registration.what.c_str());
+  }
   if (block->users > 0) {
     fault(CUDA_SUCCESS, "%s: %zu bytes at 0x%llx of device %d are freed while queued work uses them: %s", call,
           block->bytes, hex(block->address), block->device, block->last_user.c_str());

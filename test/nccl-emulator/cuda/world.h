@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "block.h"
@@ -14,6 +15,12 @@
 #include "stream.h"
 
 namespace cuemu {
+
+/// Memory that a library has registered, and as what.
+struct Registration {
+  BlockPtr block;
+  std::string what;
+};
 
 /// It is never destroyed: threads of streams run until the process ends.
 class World {
@@ -29,6 +36,8 @@ class World {
   std::map<uint64_t, BlockPtr> blocks;
   /// What cuemu_hold has put, by its number.
   std::map<uint64_t, PointPtr> holds;
+  /// What libraries have registered.
+  std::map<uint64_t, Registration> registered;
 
   /// nullptr: there is none.
   Device* device(int index);

@@ -26,6 +26,8 @@ void leave(ncclComm_t handle, Communicator& communicator, SlotState state) {
   handle->ended = true;
   communicator.destroyed = true;
   communicator.jobs.wait_idle([] { return false; });
+  Communicator::drop(&communicator.registrations);
+  Communicator::drop(&communicator.windows);
   communicator.announce(state);
   // If another thread is inside, which is a fault, it may need what it would find gone.
   if (communicator.connected && !others_inside(communicator)) communicator.release();

@@ -15,7 +15,7 @@ ncclResult_t add_registration(const char* name, Communicator& communicator, cons
     return misuse(ncclInvalidArgument, "%s : %p is not memory of device %d, %zu bytes long", name, buffer,
                   communicator.device, bytes);
   *number = communicator.next_registration++;
-  (*into)[*number] = {address, bytes};
+  (*into)[*number] = {address, bytes, cuemu_register(address, bytes, name)};
   return ncclSuccess;
 }
 
@@ -53,7 +53,8 @@ ncclResult_t ncclCommRegister(ncclComm_t comm, void* buffer, size_t bytes, void*
 ncclResult_t ncclCommDeregister(ncclComm_t comm, void* handle) {
   Call call(comm, "ncclCommDeregister");
   if (call.result() != ncclSuccess) return call.result();
-  if (call.communicator().registrations.erase(reinterpret_cast<uint64_t>(handle)) > 0) return ncclSuccess;
+  auto& registrations = call.communicator().registrations;
+  if (Communicator::drop(&registrations, reinterpret_cast<uint64_t>(handle))) return ncclSuccess;
   return misuse(ncclInvalidArgument, "ncclCommDeregister : unknown handle %p", handle);
 }
 
@@ -73,7 +74,8 @@ ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void* buffer, size_t bytes,
 ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t window) {
   Call call(comm, "ncclCommWindowDeregister");
   if (call.result() != ncclSuccess) return call.result();
-  if (!window || call.communicator().windows.erase(reinterpret_cast<uint64_t>(window)) > 0) return ncclSuccess;
+  auto& windows = call.communicator().windows;
+  if (!window || Communicator::drop(&windows, reinterpret_cast<uint64_t>(window))) return ncclSuccess;
   return misuse(ncclInvalidArgument, "ncclCommWindowDeregister : unknown window");
 }
 

@@ -67,6 +67,19 @@ ncclResult_t Communicator::remote_state() {
   return state_;
 }
 
+void Communicator::drop(std::map<uint64_t, Window>* all) {
+  for (const auto& [number, window] : *all) cuemu_deregister(window.registration);
+  all->clear();
+}
+
+bool Communicator::drop(std::map<uint64_t, Window>* all, uint64_t number) {
+  auto found = all->find(number);
+  if (found == all->end()) return false;
+  cuemu_deregister(found->second.registration);
+  all->erase(found);
+  return true;
+}
+
 void Communicator::release() {
   std::lock_guard lock(mutex_);
   connected = false;

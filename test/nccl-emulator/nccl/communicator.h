@@ -63,7 +63,11 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
   struct Window {
     uint64_t address;
     size_t bytes;
+    uint64_t registration;  ///< With the driver.
   };
+  /// Also when the communicator ends.
+  static void drop(std::map<uint64_t, Window>* all);
+  static bool drop(std::map<uint64_t, Window>* all, uint64_t number);
   std::map<uint64_t, Window> registrations, windows;
   uint64_t next_registration = 1;
 

@@ -14,9 +14,9 @@ export {
 export { DEFAULT_GROUP } from "./default-group.ts";
 export { describe, describeNumber } from "./describe.ts";
 export * from "./dist-error.ts";
+export { CONTEXT_LOST, lostContext } from "./lost-context.ts";
 export { printable, printableProse } from "./printable.ts";
 export { absenceText, ranksText, ranksTextOn } from "./ranks-text.ts";
-export { CONTEXT_LOST, lostContext } from "./lost-context.ts";
 export {
   descriptorShortage,
   explained,

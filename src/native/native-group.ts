@@ -124,6 +124,7 @@ export class NativeGroup {
   /** Batches being handled: several if a listener of an op's end drains again. */
   readonly #batches: EventBatch[] = [];
   readonly #result = eventBuffer(1);
+  readonly #freedListeners: (() => void)[] = [];
   readonly #ready = Promise.withResolvers<void>();
   #socket: WakeSocket | undefined;
   #state: GroupState = "OPEN";
@@ -539,7 +540,7 @@ export class NativeGroup {
     NativeGroup.#freeEnded();
     const stillRunning = this.#symbols.c10d_close(this.#handle, limit);
     if (stillRunning > 0) this.#keepUnfreed();
-    else for (const work of this.#works.values()) work.release();
+    else this.#releaseAll(this.#works.values());
     for (const work of [...this.#works.values()]) {
       // The others end as soon as the ranks have agreed on the cause.
       if (work.failure !== undefined) continue;
@@ -556,8 +557,18 @@ export class NativeGroup {
     for (const [group, works] of unfreed) {
       if (group.#symbols.c10d_close(group.#handle, 0) > 0) continue;
       unfreed.delete(group);
-      for (const work of works) work.release();
+      group.#releaseAll(works);
     }
+  }
+
+  #releaseAll(works: Iterable<NativeWork>): void {
+    for (const work of works) work.release();
+    for (const listener of this.#freedListeners.splice(0)) listener();
+  }
+
+  /** Calls `listener` when the group has been closed and native code uses no memory of it any more. */
+  whenFreed(listener: () => void): void {
+    this.#freedListeners.push(listener);
   }
 
   /** Closes the group when its Worker exits, which does not cover termination: that runs no exit handlers. */

@@ -31,6 +31,7 @@ import { FailureWatch } from "./failure-watch.ts";
 import { narrowedCapabilities } from "./narrowed-capabilities.ts";
 import { NativeFailures } from "./native-failures.ts";
 import { memoryServices } from "./native-memory.ts";
+import { ServedMemory } from "./served-memory.ts";
 import { StagedTensor, StagedTensors } from "./staged-tensors.ts";
 
 /** How long ranks that failed to connect wait for each other's reasons, and at most past the group's time-out. */
@@ -98,6 +99,7 @@ export class NativeBackend extends Backend {
       splitFrom === undefined ? undefined : splitFrom.parent.#group,
     );
     const group = backend.#group;
+    group.whenFreed(() => backend.#served.releaseAll());
     const native = group.capabilities();
     backend.#capabilities = narrowedCapabilities(capabilities, native);
     backend.#memoryServices = memoryServices(
@@ -119,6 +121,7 @@ export class NativeBackend extends Backend {
   #splits: Promise<unknown> = Promise.resolve();
   override split?: NonNullable<Backend["split"]>;
   #memoryServices: MemoryServices | undefined;
+  readonly #served = new ServedMemory();
   #isTimed = false;
   #collectives = 0;
   #messages = 0;
@@ -222,12 +225,14 @@ export class NativeBackend extends Backend {
     const { UNKNOWN: opType } = OpType;
     try {
       if (group === undefined) throw this.#failures.refusal(opType, this.#group, undefined);
-      records.fillService(service, memory, timeoutMs);
-      const id = group.submitInPlace(records, memory.ptr);
-      const work = new NativeWork(group, { opType, op, id, tensors: { inputs: [], outputs: [memory] } });
-      group.track(work);
-      this.#watch?.begin();
-      return work;
+      return this.#served.serve(service, memory, () => {
+        records.fillService(service, memory, timeoutMs);
+        const id = group.submitInPlace(records, memory.ptr);
+        const work = new NativeWork(group, { opType, op, id, tensors: { inputs: [], outputs: [memory] } });
+        group.track(work);
+        this.#watch?.begin();
+        return work;
+      });
     } catch (error) {
       return Work.rejected(this.#failures.refusal(opType, group, error), { opType, op });
     }

@@ -245,7 +245,8 @@ export class NativeFailures {
 }
 
 /** Why a group could not be made. */
-type CreationReason = Pick<NativeFailure, "status" | "text"> & Partial<Pick<NativeFailure, "systemError" | "deviceError">>;
+type CreationReason = Pick<NativeFailure, "status" | "text"> &
+  Partial<Pick<NativeFailure, "systemError" | "deviceError">>;
 
 /** What decides the class of an error. */
 type Reason = Pick<NativeFailure, "status" | "systemError" | "deviceError">;

@@ -196,6 +196,33 @@ TEST_CASE("arguments") {
   });
 }
 
+TEST_CASE("freeing memory that is registered") {
+  alone([](Rank& rank) {
+    for (const bool window : {false, true}) {
+      for (const bool ends : {true, false}) {
+        void* memory = nullptr;
+        void* handle = nullptr;
+        ncclWindow_t opened = nullptr;
+        ok(ncclMemAlloc(&memory, 64), "allocation");
+        if (window) {
+          ok(ncclCommWindowRegister(rank.comm, memory, 64, &opened, 0), "window");
+          if (ends) ok(ncclCommWindowDeregister(rank.comm, opened), "end of the window");
+        } else {
+          ok(ncclCommRegister(rank.comm, memory, 64, &handle), "registration");
+          if (ends) ok(ncclCommDeregister(rank.comm, handle), "end of the registration");
+        }
+        const auto before = cuemu_faults();
+        ok(ncclMemFree(memory), "free");
+        if (!ends) {
+          rank.require_fault("freed while they are registered");
+        } else {
+          require(cuemu_faults() == before, "a fault");
+        }
+      }
+    }
+  });
+}
+
 TEST_CASE("a communicator after its end") {
   alone([](Rank& rank) {
     auto buffer = rank.allocate(4);

@@ -14,6 +14,8 @@ import { creationFailure, notSubmitted, overdue, whileConnecting } from "./waiti
 export interface CommunicatorInit {
   /** For messages: `cuda:0`, or the ranks of a pair. */
   readonly title: string;
+  /** Key of its unique id. */
+  readonly idKey: string;
   readonly backend: string;
   readonly group: string;
   readonly rank: number;
@@ -100,6 +102,11 @@ export class Communicator {
     }
     waiting[Symbol.dispose]();
     if (failure !== undefined && wasOpen) backend.abort(failure.message);
+  }
+
+  /** Key of its unique id. */
+  get idKey(): string {
+    return this.#init.idKey;
   }
 
   /** The backend, once it has been made. */

@@ -40,12 +40,14 @@ function made(device = cuda(ANY_INDEX), rank = 2, timeoutMs = 60_000) {
   const none = () => {};
   const logger: Logger = { debug: none, info: none, error: none, warn: (text: string) => void warnings.push(text) };
   const streams = new FakeStreams();
+  const left: string[] = [];
   const context = { rank, size: 4, globalRanks: [4, 5, 6, 7], groupName: "7", device, timeoutMs, logger, clock };
   const backend = new LazyBackend(context, {
     name: "nccl",
     capabilities,
     connect,
     report: (reason) => reports.push(reason),
+    leave: async (made) => void left.push(...made),
     streams,
     deviceCount: 2,
   });
@@ -57,7 +59,7 @@ function made(device = cuda(ANY_INDEX), rank = 2, timeoutMs = 60_000) {
     if (found === undefined) throw new RangeError(`only ${all.length} communicators were begun`);
     return found;
   };
-  return { backend, submit, creation, all, clock, warnings, failures, reports, streams };
+  return { backend, submit, creation, all, clock, warnings, failures, reports, streams, left };
 }
 
 const ends = (work: Work<void>): Promise<DistError | undefined> =>
@@ -371,7 +373,7 @@ describe("the end of the group", () => {
   });
 
   test("close() closes what is open and cancels what is being made", async () => {
-    const { backend, submit, creation } = made();
+    const { backend, submit, creation, left } = made();
     submit(call("allReduce", 0));
     const open = await creation(0).finish();
     const [waiting] = submit(call("allReduce", 1));
@@ -381,7 +383,7 @@ describe("the end of the group", () => {
     expect(creation(1).plan.signal.aborted).toBe(true);
     await creation(1).reject(new DistBackendError("cancelled"));
     await closing;
-    expect(open.closed).toBe(1);
+    expect([open.closed, left]).toEqual([1, ["0"]]);
     await backend.close();
     expect(open.closed).toBe(1);
   });

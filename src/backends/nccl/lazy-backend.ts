@@ -31,6 +31,8 @@ export interface LazyBackendInit {
   readonly connect: ConnectCommunicator;
   /** Tells the other ranks, which may be making a communicator that this one has not begun, that the group has failed. */
   report(reason: string): void;
+  /** Tells the other ranks that this one closes the group, and which communicators it has made, by their keys. */
+  leave(made: readonly string[]): Promise<void>;
   readonly streams: OpStreams;
   /** Number of devices of this process. */
   readonly deviceCount: number;
@@ -143,7 +145,7 @@ export class LazyBackend extends Backend {
     if (known !== undefined) return known;
     const timeoutMs = Math.min(this.#context.timeoutMs, ...calls.map((call) => call.timeoutMs));
     const idKey = String(this.#counter++);
-    const made = this.#communicator(`cuda:${device.index}`, device, timeoutMs, (signal) =>
+    const made = this.#communicator(`cuda:${device.index}`, idKey, device, timeoutMs, (signal) =>
       this.#init.connect({ device, idKey, pair: undefined, timeoutMs, signal }),
     );
     this.#ofDevices.set(device.index, made);
@@ -162,21 +164,23 @@ export class LazyBackend extends Backend {
       );
     }
     const timeoutMs = Math.min(this.#context.timeoutMs, opTimeoutMs);
+    const idKey = pairKey(pair);
     const connect = async (signal: AbortSignal): Promise<Backend> => {
       try {
-        return await this.#init.connect({ device, idKey: pairKey(pair), pair, timeoutMs, signal });
+        return await this.#init.connect({ device, idKey, pair, timeoutMs, signal });
       } catch (error) {
         throw error instanceof DistError ? inGroup(error, pair) : error;
       }
     };
     const title = `cuda:${device.index}, for messages between ranks ${pair.low} and ${pair.high},`;
-    const communicator = this.#communicator(title, device, timeoutMs, connect, pair);
+    const communicator = this.#communicator(title, idKey, device, timeoutMs, connect, pair);
     this.#ofPeers.set(peer, { device, communicator });
     return communicator;
   }
 
   #communicator(
     title: string,
+    idKey: string,
     device: Device,
     limitMs: number,
     connect: (signal: AbortSignal) => Promise<Backend>,
@@ -185,6 +189,7 @@ export class LazyBackend extends Backend {
     const { groupName, rank, clock } = this.#context;
     const made = new Communicator({
       title,
+      idKey,
       device,
       streams: this.#init.streams,
       limitMs,
@@ -285,7 +290,8 @@ export class LazyBackend extends Backend {
   override async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    await Promise.all(this.#all.map((each) => each.close()));
+    const made = this.#all.filter(({ backend }) => backend !== undefined).map(({ idKey }) => idKey);
+    await Promise.all([this.#init.leave(made), ...this.#all.map((each) => each.close())]);
   }
 }
 

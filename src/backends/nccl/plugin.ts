@@ -7,7 +7,9 @@ import { StartGate, StreamMark } from "../../tensor/cuda/start-gate.ts";
 import { type ConnectSplit, type ConnectTerms, NativeBackend } from "../native/native-backend.ts";
 import { NativeFailures } from "../native/native-failures.ts";
 import { capabilities, capabilitiesOf } from "./capabilities.ts";
-import { type ConnectCommunicator, LazyBackend } from "./lazy-backend.ts";
+import { connectLazily } from "./connect-lazily.ts";
+import { Departures } from "./departures.ts";
+import { LazyBackend } from "./lazy-backend.ts";
 import { loadNccl } from "./nccl-library.ts";
 import type { OpStreams } from "./op-streams.ts";
 import type { NcclOptions } from "./options.ts";
@@ -60,14 +62,16 @@ const plugin: BackendPlugin<NcclOptions> = {
       }
     };
     if (isEager) return splittable(await make(context, {}), (of, splitFrom) => make(of, { splitFrom }));
-    const connect: ConnectCommunicator = ({ device, idKey, pair, timeoutMs, signal }) => {
+    const departures = new Departures(context);
+    const connect = connectLazily(context, departures, NAME, ({ device, idKey, pair, timeoutMs }, signal) => {
       const all = { ...context, device, timeoutMs };
       const place = pair === undefined ? all : { ...all, ...amongTwo(context, pair.low, pair.high, idKey) };
       return make(place, { signal }, idKey);
-    };
+    });
     const failures = new NativeFailures(NAME, context);
+    const leave = (made: readonly string[]): Promise<void> => departures.leave(made);
     const report = (reason: string): void => void failures.report(reason);
-    return new LazyBackend(context, { name: NAME, capabilities: own, connect, report, streams, deviceCount });
+    return new LazyBackend(context, { name: NAME, capabilities: own, connect, report, leave, streams, deviceCount });
   },
 };
 

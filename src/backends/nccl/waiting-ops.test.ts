@@ -63,6 +63,7 @@ function made(backend = new FakeCommunicator()) {
   const failures: string[] = [];
   const communicator = new Communicator({
     title: "cuda:0",
+    idKey: "0",
     backend: "nccl",
     group: "7",
     rank: 0,

@@ -95,7 +95,7 @@ export async function openWindow(
 }
 
 function called(
-  { backend, plugin }: Pipeline,
+  { backend, plugin, capabilities }: Pipeline,
   op: string,
   service: Service,
   memory: TensorView,
@@ -106,6 +106,11 @@ function called(
       memory.byteLength === 0 ? "it is empty" : "it is memory of the host; cuda.from() copies that to a device";
     const text = `${op}: tensor must be memory of a device, and not empty: ${what}`;
     throw new InvalidArgumentError(text, { op, argument: "tensor" });
+  }
+  const missing = op === "registerMemory" || op === "openWindow" ? capabilities.missing?.[op] : undefined;
+  if (missing !== undefined) {
+    const text = `${op}: backend "${plugin.name}" does not support it: ${missing}`;
+    throw new UnsupportedOperationError(text, { op, backend: plugin.name });
   }
   const work = backend.memoryServices?.[service]?.(memory, timeoutMs);
   if (work !== undefined) return work;

@@ -29,9 +29,23 @@ describe("what the nccl backend can do", () => {
   });
 
   test("8-bit floats are moved from NCCL 2.24 on", () => {
-    expect(capabilitiesOf(22400)).toBe(capabilities);
+    expect(capabilitiesOf(22700)).toBe(capabilities);
+    expect(new CapabilityTable("nccl", capabilitiesOf(22400)).has("send", "float8_e4m3fn")).toBe(true);
     const old = new CapabilityTable("nccl", capabilitiesOf(22399));
     expect([table.has("send", "float8_e4m3fn"), old.has("send", "float8_e4m3fn")]).toEqual([true, false]);
     expect([old.has("send", "float32"), old.hasOp("barrier")]).toEqual([true, true]);
+  });
+
+  test("what a release lacks is refused with the release that has it", () => {
+    const { missing } = capabilitiesOf(21805);
+    expect(missing?.registerMemory).toBe("it needs NCCL 2.19, this is 2.18.5");
+    expect(missing?.openWindow).toBe("it needs NCCL 2.27, this is 2.18.5");
+    expect(Object.keys(capabilitiesOf(22602).missing ?? {})).toEqual(["openWindow"]);
+    const old = new CapabilityTable("nccl", capabilitiesOf(22203));
+    expect(() => old.require("broadcast", "float8_e5m2")).toThrow(
+      'backend "nccl" does not take float8_e5m2 tensors: it needs NCCL 2.24, this is 2.22.3 (it takes',
+    );
+    // Not even a newer one reduces them.
+    expect(() => table.require("allReduce", "float8_e5m2")).toThrow("does not take float8_e5m2 tensors (it takes");
   });
 });

@@ -1,6 +1,7 @@
 import { type Capabilities, reduceOpsByKind } from "../../registry/index.ts";
 import type { DType } from "../../tensor/index.ts";
 import { engineDTypes } from "../native/engine-dtypes.ts";
+import { type NcclVersion, versionText } from "./nccl-version.ts";
 
 /** dtypes of 16-bit integers, which NCCL has no type for: they are moved as bytes, as bool is. */
 const movedOnly: ReadonlySet<DType> = new Set(["int16", "uint16"]);
@@ -44,14 +45,23 @@ export const capabilities: Capabilities = {
   messagesInOrder: true,
 };
 
-/** The first version with types for 8-bit floats. */
+/** The first versions with types for 8-bit floats, and with what is done with memory besides ops. */
 export const FLOAT8_SINCE = 22400;
+const since = [
+  ["registerMemory", 21900],
+  ["openWindow", 22700],
+  ...float8.map((dtype) => [dtype, FLOAT8_SINCE] as const),
+] as const;
 
 /** What the backend does with a library of this version, as `ncclGetVersion` numbers it. */
-export function capabilitiesOf(version: number): Capabilities {
-  if (version >= FLOAT8_SINCE) return capabilities;
+export function capabilitiesOf(version: NcclVersion): Capabilities {
+  const absent = since.filter(([, first]) => version < first);
+  if (absent.length === 0) return capabilities;
+  const text = (first: number): string =>
+    `it needs NCCL ${versionText(first).replace(/\.0$/, "")}, this is ${versionText(version)}`;
+  const missing = Object.fromEntries(absent.map(([name, first]) => [name, text(first)]));
   const ops = Object.entries(capabilities.ops).map(([op, dtypes]) => {
-    return [op, dtypes.filter((dtype) => !float8.includes(dtype))] as const;
+    return [op, dtypes.filter((dtype) => !(dtype in missing))] as const;
   });
-  return { ...capabilities, ops: Object.fromEntries(ops) };
+  return { ...capabilities, ops: Object.fromEntries(ops), missing };
 }

@@ -26,6 +26,8 @@ export interface Capabilities {
    * a small cost.
    */
   readonly keepsTimeouts?: boolean;
+  /** What this release of a library lacks and a newer one has, with what is needed for it: for errors. */
+  readonly missing?: { readonly [name in DType | "registerMemory" | "openWindow"]?: string };
 }
 
 /**
@@ -49,6 +51,7 @@ export function reduceOpsByKind(
 export class CapabilityTable {
   readonly #backend: string;
   readonly #anySource: boolean;
+  readonly #missing: NonNullable<Capabilities["missing"]>;
   readonly #dtypes: { [op in Operation]?: ReadonlySet<DType> } = {};
   /** Bit of each reduce op. */
   readonly #reductions: { [dtype in DType]?: number } = {};
@@ -56,6 +59,7 @@ export class CapabilityTable {
   constructor(backend: string, capabilities: Capabilities) {
     this.#backend = backend;
     this.#anySource = capabilities.anySource ?? false;
+    this.#missing = capabilities.missing ?? {};
     for (const [op, dtypes] of Object.entries(capabilities.ops)) this.#dtypes[op as Operation] = new Set(dtypes);
     for (const [dtype, names] of Object.entries(capabilities.reduceOps)) {
       this.#reductions[dtype as DType] = names.reduce((mask, name) => mask | maskOf(name), 0);
@@ -93,8 +97,10 @@ export class CapabilityTable {
     }
     if (dtype === undefined) return;
     if (!dtypes.has(dtype)) {
+      const missing = this.#missing[dtype];
+      const reason = missing === undefined ? "" : `: ${missing}`;
       throw new UnsupportedOperationError(
-        `${op}: backend "${this.#backend}" does not take ${dtype} tensors (it takes ${[...dtypes].join(", ")})`,
+        `${op}: backend "${this.#backend}" does not take ${dtype} tensors${reason} (it takes ${[...dtypes].join(", ")})`,
         { backend: this.#backend, op, argument: "dtype" },
       );
     }

@@ -8,7 +8,9 @@ export function commonCapabilities(all: readonly Capabilities[]): Capabilities {
   if (first !== undefined && others.every((each) => each === first)) return first;
   const every = (flag: "anySource" | "sequenceNumbers" | "abort" | "keepsTimeouts") =>
     all.every((each) => each[flag] === true);
+  const missing: NonNullable<Capabilities["missing"]> = Object.assign({}, ...all.map((each) => each.missing));
   return {
+    ...(Object.keys(missing).length > 0 && { missing }),
     ops: common(all.map(({ ops }) => ops)),
     reduceOps: common<DType, string>(all.map(({ reduceOps }) => reduceOps)) as Capabilities["reduceOps"],
     anySource: every("anySource"),

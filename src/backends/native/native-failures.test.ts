@@ -50,6 +50,17 @@ test("an op on a group that is closed, or failed before any op reported why", ()
   expect(failures.refusal(OpType.REDUCE, failed, undefined).message).toContain("has failed before (it broke)");
 });
 
+test("an op that failed with its device has the code of tensors' errors", async () => {
+  const text = "cuEventQuery: CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered";
+  const { failures } = setup();
+  const lost = failures.now({ ...failure(Status.BACKEND, text), deviceError: 700 }, workOf(OpType.ALLREDUCE, 3));
+  expect(lost).toMatchObject({ name: "CudaError", code: "CUDA_CONTEXT_LOST" });
+  expect(lost.message).toContain(`${text}. Work on the device failed`);
+  expect(lost.message).toContain("start the process again");
+  const other = failures.now({ ...failure(Status.BACKEND, text), deviceError: 1 }, workOf(OpType.ALLREDUCE, 4));
+  expect(other).toMatchObject({ name: "CudaError", code: "CUDA_ERROR" });
+});
+
 test("an op that failed for a lack of resources names the resource", async () => {
   const { failures } = setup();
   const text = "UCC failed: mmap: Cannot allocate memory";

@@ -1,4 +1,13 @@
-export { type CallTerms, NO_TENSORS, nextCallId, type OpCall, opCall, opTypeOf, tensorsOf } from "./op-call.ts";
+export {
+  type CallTerms,
+  NO_TENSORS,
+  nextCallId,
+  type OpCall,
+  opCall,
+  opTypeOf,
+  startOf,
+  tensorsOf,
+} from "./op-call.ts";
 export {
   isOneTensor,
   madeOf,

@@ -105,6 +105,11 @@ export function opCall(
   };
 }
 
+/** The stream that an op on a device starts after; undefined for the CPU. */
+export function startOf({ device, stream }: OpCall): Stream | undefined {
+  return device.type === "cpu" ? undefined : { device, handle: stream?.handle ?? 0 };
+}
+
 /** The {@link OpType} of a call. */
 export function opTypeOf({ op, peer }: Pick<OpCall, "op" | "peer">): OpType {
   return op === "recv" && peer < 0 ? OpType.RECV_ANY_SOURCE : opTable[op].opType;

@@ -1,5 +1,5 @@
 import { isUint8Array } from "node:util/types";
-import { type OpCall, opTypeOf, tensorsOf } from "../../collectives/op-call.ts";
+import { type OpCall, opTypeOf, startOf, tensorsOf } from "../../collectives/op-call.ts";
 import { opTable } from "../../collectives/op-table.ts";
 import { OpType } from "../../collectives/op-type.ts";
 import { type DistError, DistStoreError } from "../../errors/index.ts";
@@ -280,7 +280,7 @@ export class NativeBackend extends Backend {
       if (tensor !== undefined) {
         const { data, byteLength } = tensor;
         address = tensor.ptr;
-        if (data === undefined) holds = holdTensors(call.outputs);
+        if (data === undefined) holds = holdTensors(startOf(call), call.outputs);
         if (data !== undefined && byteLength > 0) {
           if (byteLength <= STAGED_BYTES) {
             staged = new StagedTensor(data, byteLength, group.staging);
@@ -312,7 +312,7 @@ export class NativeBackend extends Backend {
     let id: number;
     try {
       for (const call of calls) {
-        holds.push(hasForeign(call) ? holdTensors(call.inputs, call.outputs) : undefined);
+        holds.push(hasForeign(call) ? holdTensors(startOf(call), call.inputs, call.outputs) : undefined);
         staged.push(new StagedTensors(call.inputs, call.outputs, group.staging));
       }
       records.fill(calls, staged, this.#isTimed);
@@ -341,7 +341,6 @@ export class NativeBackend extends Backend {
     staged: StagedMemory | undefined,
     holds: readonly Hold[] | undefined,
   ): Work<void> {
-    const { device } = call;
     const work = new NativeWork(group, {
       opType: opTypeOf(call),
       op: opTable[call.op].api,
@@ -351,7 +350,7 @@ export class NativeBackend extends Backend {
       exposed,
       staged,
       isTimed: this.#isTimed,
-      stream: device.type === "cpu" ? undefined : { device, handle: call.stream?.handle ?? 0 },
+      stream: startOf(call),
       holds,
     });
     group.track(work);

@@ -1,5 +1,5 @@
 import { brand, describe, InvalidArgumentError } from "../../errors/index.ts";
-import type { Device } from "../device.ts";
+import type { Device, Stream } from "../device.ts";
 import { type DType, dtypes, requireDType } from "../dtype.ts";
 import { type EmptyTensor, empty } from "../empty.ts";
 import { haveCommonBytes } from "../extent.ts";
@@ -94,8 +94,9 @@ export class CudaTensor<D extends DType = DType, S extends Shape = Shape> implem
   }
 
   /** Keeps the memory for an op; also when it was disposed of, as long as another hold keeps it. */
-  [TENSOR_HOLD](): Hold {
-    return (this.#storage.isHeld ? this.#storage : this.#live("op")).hold();
+  [TENSOR_HOLD](stream?: Stream): Hold {
+    const storage = this.#storage.isHeld ? this.#storage : this.#live("op");
+    return storage.hold(stream === undefined ? undefined : placeOf(stream));
   }
 
   /** A view with another shape and the same elements. */
@@ -191,7 +192,7 @@ export class CudaTensor<D extends DType = DType, S extends Shape = Shape> implem
     const chosen = stream === undefined ? currentStream(other) : this.#requireEitherStream(stream, other);
     const place = placeOf(chosen);
     this.#storage.usedIn(place);
-    const holds = source instanceof CudaTensor ? source.#usedIn(place) : holdTensors([view]);
+    const holds = source instanceof CudaTensor ? source.#usedIn(place) : holdTensors(chosen, [view]);
     const after = own === other || stream !== undefined ? [] : [placeOf(currentStream(own))];
     try {
       copyFromDevice(range, view, place, after, holds);

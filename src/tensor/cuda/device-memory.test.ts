@@ -141,19 +141,19 @@ describe("memory is freed when nothing uses it any more", () => {
   test("not while an op holds it", () => {
     const x = empty(100);
     const view = viewTensor(x);
-    const holds = holdTensors([view, view], [view]);
+    const holds = holdTensors(undefined, [view, view], [view]);
     x[Symbol.dispose]();
     expect(stats().blocks).toBe(1);
     releaseHolds(holds.slice(0, 2));
     releaseHolds(holds.slice(0, 2));
     expect(stats().blocks).toBe(1);
     // An op that was called before, and is submitted now.
-    const more = holdTensors([view]);
+    const more = holdTensors(undefined, [view]);
     releaseHolds(holds);
     expect(stats().blocks).toBe(1);
     releaseHolds(more);
     expect(stats()).toMatchObject({ blocks: 0, cachedBlocks: 1 });
-    expect(() => holdTensors([view])).toThrow("was disposed of");
+    expect(() => holdTensors(undefined, [view])).toThrow("was disposed of");
   });
 
   test("and holds are released if another tensor cannot be held", () => {
@@ -164,7 +164,7 @@ describe("memory is freed when nothing uses it any more", () => {
         throw new RangeError("gone");
       },
     } as never;
-    expect(() => holdTensors([viewTensor(x), viewTensor(bad)])).toThrow("gone");
+    expect(() => holdTensors(undefined, [viewTensor(x), viewTensor(bad)])).toThrow("gone");
     x[Symbol.dispose]();
     expect(stats().blocks).toBe(0);
   });

@@ -9,10 +9,12 @@ export interface Block {
   readonly address: number;
   /** Size of the allocation, which may be more than was asked for. */
   readonly bytes: number;
+  /** What its former users had put into the stream that it was taken for; another stream has to wait for that. */
+  readonly before: readonly Mark[];
 }
 
 /** A block that nobody refers to, for the next allocation of its size. */
-interface FreeBlock extends Block {
+interface FreeBlock extends Omit<Block, "before"> {
   /** The only stream that used it, which may use it again at once: its work is in order. */
   readonly only: number | undefined;
   /** What has to be done before another stream may use it. */
@@ -60,7 +62,7 @@ export class DeviceMemory {
   }
 
   /**
-   * Memory for a tensor whose first use is in this stream.
+   * Memory for a tensor of this stream. Others wait for `before` of the block when they first use it.
    * @throws CudaError (`OUT_OF_MEMORY`) if the device has too little.
    */
   take(bytes: number, stream: number): Block {
@@ -78,8 +80,7 @@ export class DeviceMemory {
     const at = own >= 0 ? own : list.findLastIndex((each) => this.#isDone(each));
     const [found] = at < 0 ? [] : list.splice(at, 1);
     if (found === undefined) return undefined;
-    for (const each of found.marks) giveMark(each);
-    return { address: found.address, bytes: found.bytes };
+    return { address: found.address, bytes: found.bytes, before: found.marks };
   }
 
   /** A new block; undefined if the device has no memory left. */
@@ -89,7 +90,7 @@ export class DeviceMemory {
     const status = driver().symbols.cuMemAlloc_v2(result, size);
     if (status === Result.OUT_OF_MEMORY) return undefined;
     requireSuccess(status, "cuMemAlloc_v2");
-    return { address: wide(result), bytes: size };
+    return { address: wide(result), bytes: size, before: [] };
   }
 
   #allocateAfterTrim(size: number): Block | undefined {
@@ -102,6 +103,7 @@ export class DeviceMemory {
    */
   give(block: Block, streams: readonly StreamPlace[]): void {
     if (!this.#used.delete(block)) return;
+    for (const each of block.before) giveMark(each);
     const marks: Mark[] = [];
     try {
       for (const stream of streams) marks.push(mark(stream));
@@ -114,7 +116,7 @@ export class DeviceMemory {
     this.#free.set(block.bytes, list);
     const [first] = streams;
     const isOnly = streams.length === 1 && first?.device === this.#device;
-    list.push({ ...block, only: isOnly ? first.handle : undefined, marks });
+    list.push({ address: block.address, bytes: block.bytes, only: isOnly ? first.handle : undefined, marks });
   }
 
   #isDone(block: FreeBlock): boolean {
@@ -152,7 +154,8 @@ export class DeviceMemory {
 
   stats(): MemoryStats {
     const free = [...this.#free.values()].flat();
-    const sum = (blocks: Iterable<Block>): number => [...blocks].reduce((total, { bytes }) => total + bytes, 0);
+    const sum = (blocks: Iterable<Pick<Block, "bytes">>): number =>
+      [...blocks].reduce((total, { bytes }) => total + bytes, 0);
     return {
       allocatedBytes: sum(this.#used),
       blocks: this.#used.size,

@@ -60,12 +60,17 @@ export function giveMark({ device, event }: Mark): void {
   list.push(event);
 }
 
+/** Makes a stream wait for what an event recorded, which may be of another device. */
+export function waitForMark({ device, handle }: StreamPlace, { event }: Mark): void {
+  useDevice(device);
+  requireSuccess(driver().symbols.cuStreamWaitEvent(handle, event, 0), "cuStreamWaitEvent");
+}
+
 /** Makes a stream wait for what is in another one now, which may be of another device. */
 export function orderStreams(first: StreamPlace, second: StreamPlace): void {
   if (first.device === second.device && first.handle === second.handle) return;
   const place = mark(first);
-  useDevice(second.device);
-  requireSuccess(driver().symbols.cuStreamWaitEvent(second.handle, place.event, 0), "cuStreamWaitEvent");
+  waitForMark(second, place);
   // The wait is for the record that it was called after.
   giveMark(place);
 }

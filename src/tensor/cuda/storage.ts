@@ -1,7 +1,7 @@
 import type { Hold } from "../tensor-hold.ts";
 import { keepUntilDone } from "./copies.ts";
 import { type Block, memoryOfDevice } from "./device-memory.ts";
-import type { StreamPlace } from "./raw-events.ts";
+import { type StreamPlace, waitForMark } from "./raw-events.ts";
 
 /** Memory that several tensors share. It is freed when none of them is left, and nothing else holds it. */
 export class Storage {
@@ -14,6 +14,8 @@ export class Storage {
   #owner: unknown;
   /** Streams whose work uses it, or may. */
   readonly #streams: StreamPlace[] = [];
+  /** Streams that wait for former users of the memory, other than that of the allocation. */
+  readonly #ordered: StreamPlace[] = [];
   #references = 0;
   #holds = 0;
 
@@ -39,10 +41,22 @@ export class Storage {
     return new Storage(address, device, undefined, owner);
   }
 
-  /** Notes that work in a stream uses it. */
-  usedIn({ device, handle }: StreamPlace): void {
-    if (this.#streams.some((each) => each.handle === handle && each.device === device)) return;
-    this.#streams.push({ device, handle });
+  /** Notes that work in a stream uses it, to be called before that is put there. */
+  usedIn(stream: StreamPlace): void {
+    if (has(this.#streams, stream)) return;
+    this.#order(stream);
+    this.#streams.push({ device: stream.device, handle: stream.handle });
+  }
+
+  /**
+   * Lets a stream wait for former users of the memory, whose work may be in the stream that it was allocated for: once
+   * for each stream.
+   */
+  #order(stream: StreamPlace): void {
+    const { before = [] } = this.#block ?? {};
+    if (before.length === 0 || has(this.#streams, stream) || has(this.#ordered, stream)) return;
+    for (const each of before) waitForMark(stream, each);
+    this.#ordered.push({ device: stream.device, handle: stream.handle });
   }
 
   /** Keeps it for a tensor, until the function that this returns is called. */
@@ -59,8 +73,9 @@ export class Storage {
     return this.#holds > 0;
   }
 
-  /** Keeps it for an op, until the function that this returns is called. */
-  hold(): Hold {
+  /** Keeps it for an op that starts after this stream, until the function that this returns is called. */
+  hold(stream: StreamPlace | undefined): Hold {
+    if (stream !== undefined) this.#order(stream);
     this.#holds++;
     return once(() => {
       this.#holds--;
@@ -94,6 +109,10 @@ export class Storage {
 
 /** Storages that were not freed. */
 const live = new Set<Storage>();
+
+function has(list: readonly StreamPlace[], { device, handle }: StreamPlace): boolean {
+  return list.some((each) => each.handle === handle && each.device === device);
+}
 
 function once(end: () => void): Hold {
   let hasEnded = false;

@@ -29,6 +29,17 @@ export function contextOf(index: number): number {
   return context;
 }
 
+/** Whether this thread has used a device. */
+export function hasContext(index: number): boolean {
+  return contexts[index] !== undefined;
+}
+
+/** A device that this thread has used; undefined if there is none. */
+export function firstDevice(): number | undefined {
+  const index = contexts.findIndex((each) => each !== undefined);
+  return index < 0 ? undefined : index;
+}
+
 /**
  * Makes a device current for the calls that follow in this thread. Every time, since code of other libraries on this
  * thread may have chosen another one, and it costs less than any call that follows.

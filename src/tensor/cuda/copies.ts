@@ -89,7 +89,7 @@ export function copyFromHost(to: DeviceRange, source: TensorView, stream: Stream
   }
   for (let at = 0; at < byteLength; at += PIECE_BYTES) {
     const bytes = Math.min(PIECE_BYTES, byteLength - at);
-    const block = takePinned(bytes);
+    const block = takePinned(bytes, device);
     bytesOfBlock(block, bytes).set(host.bytes.subarray(at, at + bytes));
     try {
       copy(at, block.address, bytes);
@@ -129,7 +129,7 @@ export class HostCopy {
     else {
       for (let at = 0; at < byteLength; at += PIECE_BYTES) {
         const bytes = Math.min(PIECE_BYTES, byteLength - at);
-        const block = takePinned(bytes);
+        const block = takePinned(bytes, device);
         this.#pieces.push({ at, bytes, block });
         copy(at, block.address, bytes);
       }
@@ -224,7 +224,7 @@ export function copyFromDevice(
 export function fillFromHost(to: DeviceRange, pattern: Uint8Array, stream: StreamPlace): void {
   if (to.byteLength === 0) return;
   const whole = Math.min(to.byteLength, Math.floor(PIECE_BYTES / 16 / pattern.length) * pattern.length);
-  const block = takePinned(whole);
+  const block = takePinned(whole, to.device);
   const bytes = bytesOfBlock(block, whole);
   for (let at = 0; at < whole; at += pattern.length) bytes.set(pattern, at);
   try {

@@ -1,5 +1,5 @@
 import { dlopen, type Pointer, read, toArrayBuffer } from "bun:ffi";
-import { useDevice } from "./contexts.ts";
+import { firstDevice, hasContext, useDevice } from "./contexts.ts";
 import { currentOrdinal } from "./device-ordinal.ts";
 import { cudaError, driver, failureOf, requireSuccess, wide, words } from "./driver.ts";
 import { Result } from "./driver-symbols.ts";
@@ -9,6 +9,8 @@ import { giveMark, isEventDone, type Mark } from "./raw-events.ts";
 export interface PinnedBlock {
   readonly address: number;
   readonly bytes: number;
+  /** Whose context it was allocated in. */
+  readonly device: number;
 }
 
 /** Usable from all contexts, not only from the current one. */
@@ -33,15 +35,16 @@ function roundedUp(bytes: number): number {
 }
 
 /**
- * A block of at least this many bytes.
+ * A block of at least this many bytes, which all devices can use.
+ * @param device Its context is used if memory has to be locked.
  * @throws CudaError (`OUT_OF_MEMORY`) if so much cannot be locked.
  */
-export function takePinned(bytes: number): PinnedBlock {
+export function takePinned(bytes: number, device: number): PinnedBlock {
   const size = roundedUp(bytes);
   sweepPinned();
   const known = idle.get(size)?.pop();
   if (known !== undefined) return known;
-  const made = allocate(size) ?? (trimPinned() > 0 ? allocate(size) : undefined);
+  const made = allocate(size, device) ?? (trimPinned() > 0 ? allocate(size, device) : undefined);
   if (made !== undefined) return made;
   throw cudaError(
     failureOf(Result.OUT_OF_MEMORY, "cuMemHostAlloc"),
@@ -49,14 +52,14 @@ export function takePinned(bytes: number): PinnedBlock {
   );
 }
 
-function allocate(size: number): PinnedBlock | undefined {
+function allocate(size: number, device: number): PinnedBlock | undefined {
   const result = words(2);
-  useDevice(currentOrdinal());
+  useDevice(device);
   const status = driver().symbols.cuMemHostAlloc(result, size, PORTABLE);
   if (status === Result.OUT_OF_MEMORY) return undefined;
   requireSuccess(status, "cuMemHostAlloc");
   totalBytes += size;
-  return { address: wide(result), bytes: size };
+  return { address: wide(result), bytes: size, device };
 }
 
 /** Takes back a block that nothing uses. */
@@ -96,8 +99,8 @@ export function trimPinned(): number {
   sweepPinned();
   let freed = 0;
   for (const list of idle.values()) {
-    for (const { address, bytes } of list.splice(0)) {
-      useDevice(currentOrdinal());
+    for (const { address, bytes, device } of list.splice(0)) {
+      useDevice(device);
       requireSuccess(driver().symbols.cuMemFreeHost(address), "cuMemFreeHost");
       freed += bytes;
     }
@@ -122,7 +125,8 @@ let copyText: number | undefined;
  */
 export function pinnedBuffer(bytes: number): ArrayBuffer {
   copyText ??= addressOfStrcpy();
-  const block = takePinned(bytes + MARK_BYTES);
+  const current = currentOrdinal();
+  const block = takePinned(bytes + MARK_BYTES, hasContext(current) ? current : (firstDevice() ?? current));
   const end = block.address + block.bytes - MARK_BYTES;
   new Uint8Array(toArrayBuffer(end as Pointer, 0, MARK_BYTES)).set(mark);
   const data = new Uint8Array(toArrayBuffer(block.address as Pointer, 0, bytes));

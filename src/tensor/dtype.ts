@@ -57,6 +57,12 @@ export const dtypes: { readonly [name in DType]: DTypeInfo } = {
   uint64: row("uint64", 8, "unsigned", 29, "UInt64"),
 };
 
+/** What the address of an element is a multiple of: its size, and for a complex number that of its parts. */
+export function alignmentOf(dtype: DType): number {
+  const { kind, size } = dtypes[dtype];
+  return kind === "complex" ? size / 2 : size;
+}
+
 /** All dtypes. */
 export const dtypeNames: readonly DType[] = Object.keys(dtypes).filter(isDType);
 

@@ -241,6 +241,8 @@ describe("the tensor protocol", () => {
     ["extend beyond 2^53", { ptr: Number.MAX_SAFE_INTEGER }],
     ["ptr 4294967296.5 is not an address", { ptr: 2 ** 32 + 0.5 }],
     ["ptr symbol Symbol(p) is not an address", { ptr: Symbol("p") }],
+    ["ptr 4098 is not the address of float32 elements on a device", { ptr: 4098, device: "cuda:1" }],
+    ["which is a multiple of 8", { ptr: 4100, dtype: "complex128", device: "cuda" }],
     ['unknown device "tpu"', { device: "tpu" }],
     ['unknown device "cuda:x"', { device: "cuda:x" }],
     ['unknown device "cuda:99999999999999999999"', { device: "cuda:99999999999999999999" }],

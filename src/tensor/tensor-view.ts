@@ -1,7 +1,7 @@
 import { isFloat32Array, isUint8ClampedArray } from "node:util/types";
 import { describe, describeNumber, InvalidArgumentError } from "../errors/index.ts";
 import { CPU, type Device, parseDevice } from "./device.ts";
-import { type DType, dtypes, isDType } from "./dtype.ts";
+import { alignmentOf, type DType, dtypes, isDType } from "./dtype.ts";
 import { byteLengthOf, bytesOf, isDetached, typedArrayName } from "./memory.ts";
 import { holds, Tensor, type TensorStorage } from "./tensor.ts";
 
@@ -195,15 +195,16 @@ function viewOfForeign(source: { [TENSOR_PROTOCOL](): ForeignTensor }, argument:
       { argument },
     );
   }
-  return {
-    source,
-    data: undefined,
-    ptr,
-    dtype,
-    length: byteLength / size,
-    byteLength,
-    device: deviceOfForeign(device, argument),
-  };
+  const place = deviceOfForeign(device, argument);
+  const alignment = alignmentOf(dtype);
+  // The processor reads such elements, kernels fail, and take the context of the device with them.
+  if (place.type !== "cpu" && ptr % alignment !== 0) {
+    throw new InvalidArgumentError(
+      `${argument}: ptr ${ptr} is not the address of ${dtype} elements on a device, which is a multiple of ${alignment}`,
+      { argument, code: "MISALIGNED" },
+    );
+  }
+  return { source, data: undefined, ptr, dtype, length: byteLength / size, byteLength, device: place };
 }
 
 function deviceOfForeign(device: string | Device | undefined, argument: string): Device {

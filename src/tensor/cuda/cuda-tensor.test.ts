@@ -379,6 +379,21 @@ describe("foreign memory", () => {
     expect(foreign(-8)).toThrow("is not an address");
     expect(foreign(x.ptr, 30)).toThrow("not a whole number of float32 elements");
     expect(foreign(2 ** 53 - 8, 64)).toThrow("beyond 2^53");
+    for (const offset of [1, 2, 3]) {
+      expect(foreign(x.ptr + offset, 4)).toThrow(expect.objectContaining({ code: "MISALIGNED" }));
+    }
+    for (const [dtype, offset] of [
+      ["complex64", 4],
+      ["complex128", 8],
+      ["float16", 2],
+      ["uint8", 1],
+    ] as const) {
+      const part = { ptr: x.ptr + offset, byteLength: 16, dtype };
+      using fits = cuda.foreign(part);
+      expect(fits.ptr).toBe(part.ptr);
+      if (dtype === "uint8") continue;
+      expect(() => cuda.foreign({ ...part, ptr: x.ptr + offset / 2 })).toThrow(`a multiple of ${offset}`);
+    }
     const { ptr } = x;
     expect(() => cuda.foreign({ ptr, byteLength: 32, dtype: "float32", shape: [3] })).toThrow(
       "does not hold 8 elements",

@@ -1,4 +1,4 @@
-import { describe, InvalidArgumentError, messageOf } from "../errors/index.ts";
+import { describe, describeNumber, InvalidArgumentError, messageOf } from "../errors/index.ts";
 import { type Device, type Stream, Tensor, type TensorLike, type TensorView, viewTensor } from "../tensor/index.ts";
 import { type Timeout, timeoutMs } from "../time/index.ts";
 import { ReduceOp } from "./reduce-op.ts";
@@ -77,6 +77,9 @@ export function requireStream(op: string, stream: Stream, device: Device): Strea
   const { device: own, handle } = stream ?? {};
   if (typeof handle !== "number" || typeof own !== "object" || own === null) {
     return fail(`stream must be a stream such as new cuda.CudaStream(), got ${describe(stream)}`);
+  }
+  if (!Number.isSafeInteger(handle) || handle < 0) {
+    return fail(`stream must have the address of a stream as its handle, or 0, got ${describeNumber(handle)}`);
   }
   if (device.type === "cpu") return fail("stream is for tensors on a device; these are in host memory");
   if (own.type === device.type && own.index === device.index) return stream;

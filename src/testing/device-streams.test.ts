@@ -216,7 +216,9 @@ describe("streams that are refused", () => {
       await expect(settled(second.allReduce(y.tensor, { stream }))).rejects.toThrow(
         "allReduce: stream is of cuda:1, the tensors are on cuda:2",
       );
-      for (const wrong of [7, null, "s", {}, { handle: 0 }, { device: stream.device, handle: "0" }]) {
+      const handles = ["0", Number.NaN, 1.5, -1, 2 ** 53, Number.POSITIVE_INFINITY];
+      const noHandles = handles.map((handle) => ({ device: stream.device, handle }));
+      for (const wrong of [7, null, "s", {}, { handle: 0 }, ...noHandles]) {
         await expect(settled(first.allReduce(x.tensor, { stream: wrong as never }))).rejects.toMatchObject({
           name: "InvalidArgumentError",
           details: { argument: "stream" },

@@ -97,7 +97,7 @@ export class CallCheck {
       return ["continuation", `is not true or false, got ${describe(continuation)}`];
     const isLimit = typeof timeoutMs === "number" && timeoutMs >= 0 && (timeoutMs > 0 || op === "monitoredBarrier");
     if (!isLimit) return ["timeoutMs", `is not a time-out in milliseconds, got ${describeNumber(timeoutMs)}`];
-    if (stream !== undefined && typeof stream?.handle !== "number")
+    if (stream !== undefined && !(Number.isSafeInteger(stream?.handle) && stream.handle >= 0))
       return ["stream", `is not a stream, got ${describe(stream)}`];
     return row.splits ? this.#splitsFault(call, row) : undefined;
   }

@@ -53,4 +53,22 @@ describe("contexts", () => {
       [false, true, false],
     ]);
   });
+
+  test.each([0, 1, 2])("the current one of the thread stays that of another library, on device %i", async (own) => {
+    const { printed, stderr } = await runCuda(`
+      cuda.deviceCount();
+      ${driver}
+      const current = () => (symbols.cuCtxGetCurrent(out), Number(out[0]));
+      symbols.cuDevicePrimaryCtxRetain(out, ${own});
+      const context = Number(out[0]);
+      symbols.cuCtxSetCurrent(context);
+      ${work}
+      print(values[0]);
+      print(current() === context);
+      symbols.cuCtxSetCurrent(0);
+      x.zero();
+      print(current());`);
+    expect(stderr).toBe("");
+    expect(printed).toEqual([2.5, true, 0]);
+  });
 });

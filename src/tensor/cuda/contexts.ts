@@ -1,5 +1,6 @@
 import { requireOrdinal } from "./device-ordinal.ts";
 import { driver, requireSuccess, signed, wide, words } from "./driver.ts";
+import type { DriverSymbols } from "./driver-symbols.ts";
 
 /** Primary contexts by ordinal: the same that the CUDA runtime, PyTorch and NCCL use. */
 const contexts: (number | undefined)[] = [];
@@ -40,10 +41,23 @@ export function firstDevice(): number | undefined {
   return index < 0 ? undefined : index;
 }
 
+const current = words(2);
+
 /**
- * Makes a device current for the calls that follow in this thread. Every time, since code of other libraries on this
- * thread may have chosen another one, and it costs less than any call that follows.
+ * Calls the driver with a device as the current one of this thread. Other libraries on this thread, such as the CUDA
+ * runtime, have a current device as well: it is theirs again afterwards.
  */
-export function useDevice(index: number): void {
-  requireSuccess(driver().symbols.cuCtxSetCurrent(contextOf(index)), "cuCtxSetCurrent");
+export function onDevice<T>(index: number, call: (symbols: DriverSymbols) => T): T {
+  const { symbols } = driver();
+  const context = contextOf(index);
+  requireSuccess(symbols.cuCtxGetCurrent(current), "cuCtxGetCurrent");
+  const before = wide(current);
+  if (before === context) return call(symbols);
+  requireSuccess(symbols.cuCtxSetCurrent(context), "cuCtxSetCurrent");
+  try {
+    return call(symbols);
+  } finally {
+    // It may have been destroyed meanwhile, which whoever uses it is told.
+    symbols.cuCtxSetCurrent(before);
+  }
 }

@@ -3,9 +3,9 @@ import { InvalidArgumentError } from "../../errors/index.ts";
 import { bufferOf, bytesOf, isWhole } from "../memory.ts";
 import { type Hold, releaseHolds } from "../tensor-hold.ts";
 import type { TensorView } from "../tensor-view.ts";
-import { contextOf, useDevice } from "./contexts.ts";
+import { contextOf, onDevice } from "./contexts.ts";
 import { blockUntilDone, type WaitOptions, whenDone } from "./device-wait.ts";
-import { driver, requireSuccess } from "./driver.ts";
+import { requireSuccess } from "./driver.ts";
 import { givePinned, givePinnedAfter, type PinnedBlock, pinnedBlockAt, takePinned } from "./pinned-memory.ts";
 import { giveMark, isEventDone, type Mark, mark, orderStreams, type StreamPlace } from "./raw-events.ts";
 
@@ -78,8 +78,9 @@ export function copyFromHost(to: DeviceRange, source: TensorView, stream: Stream
   if (byteLength === 0) return;
   const host = hostMemoryOf(source);
   const copy = (at: number, from: number, bytes: number): void => {
-    useDevice(device);
-    const status = driver().symbols.cuMemcpyHtoDAsync_v2(address + at, from, bytes, stream.handle);
+    const status = onDevice(device, (symbols) =>
+      symbols.cuMemcpyHtoDAsync_v2(address + at, from, bytes, stream.handle),
+    );
     requireSuccess(status, "cuMemcpyHtoDAsync_v2");
   };
   if (pinnedBlockAt(host.address, byteLength) !== undefined) {
@@ -121,8 +122,9 @@ export class HostCopy {
     const host = hostMemoryOf(target);
     this.#host = host;
     const copy = (at: number, to: number, bytes: number): void => {
-      useDevice(device);
-      const status = driver().symbols.cuMemcpyDtoHAsync_v2(to, address + at, bytes, stream.handle);
+      const status = onDevice(device, (symbols) =>
+        symbols.cuMemcpyDtoHAsync_v2(to, address + at, bytes, stream.handle),
+      );
       requireSuccess(status, "cuMemcpyDtoHAsync_v2");
     };
     if (pinnedBlockAt(host.address, byteLength) !== undefined) copy(0, host.address, byteLength);
@@ -204,16 +206,18 @@ export function copyFromDevice(
 ): void {
   sweepCopies();
   const from = source.device.index;
-  const { symbols } = driver();
   const { address, byteLength } = to;
   for (const each of after) orderStreams(each, stream);
-  useDevice(stream.device);
   if (to.device === from) {
-    const status = symbols.cuMemcpyDtoDAsync_v2(address, source.ptr, byteLength, stream.handle);
+    const status = onDevice(stream.device, (symbols) => {
+      return symbols.cuMemcpyDtoDAsync_v2(address, source.ptr, byteLength, stream.handle);
+    });
     requireSuccess(status, "cuMemcpyDtoDAsync_v2");
   } else {
     const [own, other] = [contextOf(to.device), contextOf(from)];
-    const status = symbols.cuMemcpyPeerAsync(address, own, source.ptr, other, byteLength, stream.handle);
+    const status = onDevice(stream.device, (symbols) => {
+      return symbols.cuMemcpyPeerAsync(address, own, source.ptr, other, byteLength, stream.handle);
+    });
     requireSuccess(status, "cuMemcpyPeerAsync");
   }
   keepUntilDone(stream, source, holds);
@@ -229,9 +233,10 @@ export function fillFromHost(to: DeviceRange, pattern: Uint8Array, stream: Strea
   for (let at = 0; at < whole; at += pattern.length) bytes.set(pattern, at);
   try {
     for (let at = 0; at < to.byteLength; at += whole) {
-      useDevice(to.device);
       const length = Math.min(whole, to.byteLength - at);
-      const status = driver().symbols.cuMemcpyHtoDAsync_v2(to.address + at, block.address, length, stream.handle);
+      const status = onDevice(to.device, (symbols) =>
+        symbols.cuMemcpyHtoDAsync_v2(to.address + at, block.address, length, stream.handle),
+      );
       requireSuccess(status, "cuMemcpyHtoDAsync_v2");
     }
   } finally {

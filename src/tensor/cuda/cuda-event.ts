@@ -1,6 +1,6 @@
 import { brand, describe, InvalidArgumentError } from "../../errors/index.ts";
 import type { Device } from "../device.ts";
-import { contextOf, useDevice } from "./contexts.ts";
+import { contextOf, onDevice } from "./contexts.ts";
 import type { CudaStream } from "./cuda-stream.ts";
 import { deviceNamed } from "./device-ordinal.ts";
 import { blockUntilDone, type WaitOptions, whenDone } from "./device-wait.ts";
@@ -71,8 +71,11 @@ export class CudaEvent implements Disposable {
       this.#event = { device: own, event: createEvent(own, this.isTimed) };
       leaked.register(this, this.#event, this);
     }
-    useDevice(own);
-    requireSuccess(driver().symbols.cuEventRecord(this.#event.event, handle), "cuEventRecord");
+    const { event } = this.#event;
+    requireSuccess(
+      onDevice(own, (symbols) => symbols.cuEventRecord(event, handle)),
+      "cuEventRecord",
+    );
   }
 
   /** Whether what it recorded is done; `true` if it has recorded nothing. */

@@ -1,11 +1,11 @@
 import { brand, describe, InvalidArgumentError } from "../../errors/index.ts";
 import type { Device, Stream } from "../device.ts";
 import { currentStreamOf, setCurrentStreamOf } from "../device-streams.ts";
-import { contextOf, useDevice } from "./contexts.ts";
+import { contextOf, onDevice } from "./contexts.ts";
 import { CudaEvent, requireEvent } from "./cuda-event.ts";
 import { type CudaDeviceLike, deviceNamed, ordinalOf } from "./device-ordinal.ts";
 import { blockUntilDone, type WaitOptions } from "./device-wait.ts";
-import { driver, requireSuccess, wide, words } from "./driver.ts";
+import { requireSuccess, wide, words } from "./driver.ts";
 import { isStreamDone, orderStreams, type StreamPlace } from "./raw-events.ts";
 import { givePooledStream, type PooledStream, type StreamPriority, takePooledStream } from "./stream-pool.ts";
 
@@ -106,8 +106,10 @@ export class CudaStream implements Stream, Disposable {
     const { handle } = requireEvent(event);
     const stream = this.handle;
     if (handle === undefined) return;
-    useDevice(this.device.index);
-    requireSuccess(driver().symbols.cuStreamWaitEvent(stream, handle, 0), "cuStreamWaitEvent");
+    requireSuccess(
+      onDevice(this.device.index, (symbols) => symbols.cuStreamWaitEvent(stream, handle, 0)),
+      "cuStreamWaitEvent",
+    );
   }
 
   /** What is put into this stream from now on runs after what is in another one now. */
@@ -208,8 +210,10 @@ export function foreignStream(handle: number, device?: CudaDeviceLike): CudaStre
   // 0 to 2 stand for the default streams of whichever context is current.
   if (handle > 2) {
     const context = words(2);
-    useDevice(index);
-    requireSuccess(driver().symbols.cuStreamGetCtx(handle, context), "cuStreamGetCtx");
+    requireSuccess(
+      onDevice(index, (symbols) => symbols.cuStreamGetCtx(handle, context)),
+      "cuStreamGetCtx",
+    );
     if (wide(context) !== contextOf(index)) {
       throw new InvalidArgumentError(`cuda.foreignStream: this stream is not of the primary context of cuda:${index}`, {
         argument: "handle",

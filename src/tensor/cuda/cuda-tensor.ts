@@ -7,13 +7,13 @@ import { bytesOf } from "../memory.ts";
 import { holds as hasElements, tensor } from "../tensor.ts";
 import { type Hold, holdTensors, releaseHolds, TENSOR_HOLD } from "../tensor-hold.ts";
 import { type ForeignTensor, TENSOR_PROTOCOL, type TensorLike, type TensorView, viewTensor } from "../tensor-view.ts";
-import { useDevice } from "./contexts.ts";
+import { onDevice } from "./contexts.ts";
 import { copyFromDevice, copyFromHost, type DeviceRange, fillFromHost, HostCopy } from "./copies.ts";
 import { type CudaStream, currentStream, placeOf, requireStream } from "./cuda-stream.ts";
 import { deviceNamed } from "./device-ordinal.ts";
 import { requireDevicePointer } from "./device-pointer.ts";
 import type { WaitOptions } from "./device-wait.ts";
-import { driver, requireSuccess } from "./driver.ts";
+import { requireSuccess } from "./driver.ts";
 import type { StreamPlace } from "./raw-events.ts";
 import type { Storage } from "./storage.ts";
 import { viewOfArgument } from "./view-of-argument.ts";
@@ -247,8 +247,10 @@ export class CudaTensor<D extends DType = DType, S extends Shape = Shape> implem
     const { address, byteLength } = this.#range(method);
     const { handle } = this.#streamOf(method, options);
     if (byteLength === 0) return this;
-    useDevice(this.device.index);
-    requireSuccess(driver().symbols.cuMemsetD8Async(address, byte, byteLength, handle), "cuMemsetD8Async");
+    requireSuccess(
+      onDevice(this.device.index, (symbols) => symbols.cuMemsetD8Async(address, byte, byteLength, handle)),
+      "cuMemsetD8Async",
+    );
     return this;
   }
 

@@ -1,6 +1,6 @@
-import { useDevice } from "./contexts.ts";
+import { onDevice } from "./contexts.ts";
 import { deviceNamed } from "./device-ordinal.ts";
-import { cudaError, driver, failureOf, requireSuccess, wide, words } from "./driver.ts";
+import { cudaError, failureOf, requireSuccess, wide, words } from "./driver.ts";
 import { Result } from "./driver-symbols.ts";
 import { giveMark, isEventDone, type Mark, mark, type StreamPlace } from "./raw-events.ts";
 
@@ -85,9 +85,8 @@ export class DeviceMemory {
 
   /** A new block; undefined if the device has no memory left. */
   #allocate(size: number): Block | undefined {
-    useDevice(this.#device);
     const result = words(2);
-    const status = driver().symbols.cuMemAlloc_v2(result, size);
+    const status = onDevice(this.#device, (symbols) => symbols.cuMemAlloc_v2(result, size));
     if (status === Result.OUT_OF_MEMORY) return undefined;
     requireSuccess(status, "cuMemAlloc_v2");
     return { address: wide(result), bytes: size, before: [] };
@@ -142,8 +141,10 @@ export class DeviceMemory {
       const kept = list.filter((block) => !this.#isDone(block));
       for (const { address, bytes } of list) {
         if (kept.some((each) => each.address === address)) continue;
-        useDevice(this.#device);
-        requireSuccess(driver().symbols.cuMemFree_v2(address), "cuMemFree_v2");
+        requireSuccess(
+          onDevice(this.#device, (symbols) => symbols.cuMemFree_v2(address)),
+          "cuMemFree_v2",
+        );
         freed += bytes;
       }
       if (kept.length > 0) this.#free.set(size, kept);
@@ -169,7 +170,10 @@ export class DeviceMemory {
 
   #outOfMemory(bytes: number): Error {
     const [free, total] = [words(2), words(2)];
-    requireSuccess(driver().symbols.cuMemGetInfo_v2(free, total), "cuMemGetInfo_v2");
+    requireSuccess(
+      onDevice(this.#device, (symbols) => symbols.cuMemGetInfo_v2(free, total)),
+      "cuMemGetInfo_v2",
+    );
     const { allocatedBytes, cachedBytes, pendingFrees } = this.stats();
     const { type, index } = deviceNamed(this.#device);
     return cudaError(

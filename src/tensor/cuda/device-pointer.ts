@@ -1,8 +1,8 @@
 import { InvalidArgumentError } from "../../errors/index.ts";
 import type { TensorView } from "../tensor-view.ts";
-import { useDevice } from "./contexts.ts";
+import { onDevice } from "./contexts.ts";
 import { requireOrdinal } from "./device-ordinal.ts";
-import { driver, signed, words } from "./driver.ts";
+import { signed, words } from "./driver.ts";
 
 const MEMORY_TYPE = 2;
 const DEVICE_ORDINAL = 9;
@@ -13,7 +13,6 @@ const HOST = 1;
 export function requireDevicePointer(caller: string, { ptr, byteLength, device }: TensorView): void {
   requireOrdinal(caller, device.index);
   if (byteLength === 0) return;
-  useDevice(device.index);
   for (const address of [ptr, ptr + byteLength - 1]) {
     const which = address === ptr ? "ptr" : "the end of its memory";
     const fail = (reason: string): never => {
@@ -22,16 +21,17 @@ export function requireDevicePointer(caller: string, { ptr, byteLength, device }
         { argument: "ptr", code: "NOT_DEVICE_MEMORY" },
       );
     };
-    const type = attributeOf(address, MEMORY_TYPE);
+    const type = attributeOf(address, MEMORY_TYPE, device.index);
     if (type === undefined) fail("is unknown to CUDA");
     if (type === HOST) fail("is page-locked host memory");
-    const index = attributeOf(address, DEVICE_ORDINAL);
+    const index = attributeOf(address, DEVICE_ORDINAL, device.index);
     if (index !== device.index) fail(`is memory of cuda:${index}`);
   }
 }
 
 /** An attribute of an address; undefined if CUDA does not know it. */
-function attributeOf(address: number, attribute: number): number | undefined {
+function attributeOf(address: number, attribute: number, device: number): number | undefined {
   const value = words(2);
-  return driver().symbols.cuPointerGetAttribute(value, attribute, address) === 0 ? signed(value) : undefined;
+  const status = onDevice(device, (symbols) => symbols.cuPointerGetAttribute(value, attribute, address));
+  return status === 0 ? signed(value) : undefined;
 }

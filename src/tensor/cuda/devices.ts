@@ -1,5 +1,5 @@
 import { BackendUnavailableError, DistError, messageOf } from "../../errors/index.ts";
-import { handleOfDevice, useDevice } from "./contexts.ts";
+import { handleOfDevice, onDevice } from "./contexts.ts";
 import { type CudaDeviceLike, currentOrdinal, ordinalOf, setCurrentOrdinal } from "./device-ordinal.ts";
 import { driver, requireSuccess, signed, wide, words } from "./driver.ts";
 
@@ -75,8 +75,10 @@ export function device(which?: CudaDeviceLike): CudaDeviceInfo {
     ...factsOf(index),
     get freeMemory() {
       const [free, total] = [words(2), words(2)];
-      useDevice(index);
-      requireSuccess(driver().symbols.cuMemGetInfo_v2(free, total), "cuMemGetInfo_v2");
+      requireSuccess(
+        onDevice(index, (symbols) => symbols.cuMemGetInfo_v2(free, total)),
+        "cuMemGetInfo_v2",
+      );
       return wide(free);
     },
   };

@@ -17,6 +17,7 @@ export interface DriverSymbols {
   cuDeviceTotalMem_v2(bytes: Out, device: number): Result;
   cuDeviceGetAttribute(value: Out, attribute: number, device: number): Result;
   cuDevicePrimaryCtxRetain(context: Out, device: number): Result;
+  cuCtxGetCurrent(context: Out): Result;
   cuCtxSetCurrent(context: number): Result;
   cuCtxGetStreamPriorityRange(least: Out, greatest: Out): Result;
   cuMemGetInfo_v2(free: Out, total: Out): Result;
@@ -62,6 +63,7 @@ export const declarations = {
   cuDeviceTotalMem_v2: { args: ["ptr", "i32"], returns },
   cuDeviceGetAttribute: { args: ["ptr", "i32", "i32"], returns },
   cuDevicePrimaryCtxRetain: { args: ["ptr", "i32"], returns },
+  cuCtxGetCurrent: { args: ["ptr"], returns },
   cuCtxSetCurrent: { args: ["ptr"], returns },
   cuCtxGetStreamPriorityRange: { args: ["ptr", "ptr"], returns },
   cuMemGetInfo_v2: { args: ["ptr", "ptr"], returns },

@@ -1,7 +1,7 @@
 import { dlopen, type Pointer, read, toArrayBuffer } from "bun:ffi";
-import { firstDevice, hasContext, useDevice } from "./contexts.ts";
+import { firstDevice, hasContext, onDevice } from "./contexts.ts";
 import { currentOrdinal } from "./device-ordinal.ts";
-import { cudaError, driver, failureOf, requireSuccess, wide, words } from "./driver.ts";
+import { cudaError, failureOf, requireSuccess, wide, words } from "./driver.ts";
 import { Result } from "./driver-symbols.ts";
 import { giveMark, isEventDone, type Mark } from "./raw-events.ts";
 
@@ -54,8 +54,7 @@ export function takePinned(bytes: number, device: number): PinnedBlock {
 
 function allocate(size: number, device: number): PinnedBlock | undefined {
   const result = words(2);
-  useDevice(device);
-  const status = driver().symbols.cuMemHostAlloc(result, size, PORTABLE);
+  const status = onDevice(device, (symbols) => symbols.cuMemHostAlloc(result, size, PORTABLE));
   if (status === Result.OUT_OF_MEMORY) return undefined;
   requireSuccess(status, "cuMemHostAlloc");
   totalBytes += size;
@@ -100,8 +99,10 @@ export function trimPinned(): number {
   let freed = 0;
   for (const list of idle.values()) {
     for (const { address, bytes, device } of list.splice(0)) {
-      useDevice(device);
-      requireSuccess(driver().symbols.cuMemFreeHost(address), "cuMemFreeHost");
+      requireSuccess(
+        onDevice(device, (symbols) => symbols.cuMemFreeHost(address)),
+        "cuMemFreeHost",
+      );
       freed += bytes;
     }
   }

@@ -1,27 +1,33 @@
-import { useDevice } from "./contexts.ts";
-import { cudaError, driver, failureOf, requireSuccess, wide, words } from "./driver.ts";
+import { onDevice } from "./contexts.ts";
+import { cudaError, failureOf, requireSuccess, wide, words } from "./driver.ts";
 import { Result } from "./driver-symbols.ts";
 
 const DISABLE_TIMING = 2;
 
 /** Creates an event on a device. */
 export function createEvent(device: number, isTimed: boolean): number {
-  useDevice(device);
   const result = words(2);
-  requireSuccess(driver().symbols.cuEventCreate(result, isTimed ? 0 : DISABLE_TIMING), "cuEventCreate");
+  requireSuccess(
+    onDevice(device, (symbols) => symbols.cuEventCreate(result, isTimed ? 0 : DISABLE_TIMING)),
+    "cuEventCreate",
+  );
   return wide(result);
 }
 
 /** Whether the work before an event's last record is done. Throws CudaError if it failed. */
 export function isEventDone({ device, event }: Mark): boolean {
-  useDevice(device);
-  return isReady(driver().symbols.cuEventQuery(event), "cuEventQuery");
+  return isReady(
+    onDevice(device, (symbols) => symbols.cuEventQuery(event)),
+    "cuEventQuery",
+  );
 }
 
 /** Whether nothing is left to do in a stream of a device. Throws CudaError if its work failed. */
 export function isStreamDone(device: number, stream: number): boolean {
-  useDevice(device);
-  return isReady(driver().symbols.cuStreamQuery(stream), "cuStreamQuery");
+  return isReady(
+    onDevice(device, (symbols) => symbols.cuStreamQuery(stream)),
+    "cuStreamQuery",
+  );
 }
 
 function isReady(status: number, call: string): boolean {
@@ -48,8 +54,10 @@ const idle: number[][] = [];
 /** Records what is in a stream now, in an event of the pool; to be given back by {@link giveMark}. */
 export function mark({ device, handle }: StreamPlace): Mark {
   const event = idle[device]?.pop() ?? createEvent(device, false);
-  useDevice(device);
-  requireSuccess(driver().symbols.cuEventRecord(event, handle), "cuEventRecord");
+  requireSuccess(
+    onDevice(device, (symbols) => symbols.cuEventRecord(event, handle)),
+    "cuEventRecord",
+  );
   return { device, event };
 }
 
@@ -62,8 +70,10 @@ export function giveMark({ device, event }: Mark): void {
 
 /** Makes a stream wait for what an event recorded, which may be of another device. */
 export function waitForMark({ device, handle }: StreamPlace, { event }: Mark): void {
-  useDevice(device);
-  requireSuccess(driver().symbols.cuStreamWaitEvent(handle, event, 0), "cuStreamWaitEvent");
+  requireSuccess(
+    onDevice(device, (symbols) => symbols.cuStreamWaitEvent(handle, event, 0)),
+    "cuStreamWaitEvent",
+  );
 }
 
 /** Makes a stream wait for what is in another one now, which may be of another device. */

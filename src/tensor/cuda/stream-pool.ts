@@ -1,6 +1,6 @@
 import { describe, InvalidArgumentError } from "../../errors/index.ts";
-import { useDevice } from "./contexts.ts";
-import { driver, requireSuccess, signed, wide, words } from "./driver.ts";
+import { onDevice } from "./contexts.ts";
+import { requireSuccess, signed, wide, words } from "./driver.ts";
 import { isStreamDone } from "./raw-events.ts";
 
 /** How urgent the work of a stream is; of numbers, the least are the most urgent. */
@@ -37,9 +37,8 @@ export function takePooledStream(device: number, priority: StreamPriority | unde
   const [known] = at < 0 ? [] : idle.splice(at, 1);
   if (known !== undefined) return known;
   const result = words(2);
-  useDevice(device);
   requireSuccess(
-    driver().symbols.cuStreamCreateWithPriority(result, NON_BLOCKING, wanted),
+    onDevice(device, (symbols) => symbols.cuStreamCreateWithPriority(result, NON_BLOCKING, wanted)),
     "cuStreamCreateWithPriority",
   );
   const handle = wide(result);
@@ -61,8 +60,10 @@ function numberOf(device: number, priority: StreamPriority = "normal"): number {
     );
   }
   const [least, greatest] = [words(2), words(2)];
-  useDevice(device);
-  requireSuccess(driver().symbols.cuCtxGetStreamPriorityRange(least, greatest), "cuCtxGetStreamPriorityRange");
+  requireSuccess(
+    onDevice(device, (symbols) => symbols.cuCtxGetStreamPriorityRange(least, greatest)),
+    "cuCtxGetStreamPriorityRange",
+  );
   const [last, first] = [signed(least), signed(greatest)];
   return priority === "high" ? first : Math.min(last, Math.max(first, priority));
 }

@@ -124,6 +124,36 @@ describe("writableByAnyoneAt", () => {
     expect(writableByAnyoneAt(file)).toBeUndefined();
   });
 
+  test("so do all folders above, and those of symbolic links on the way", () => {
+    mkdirSync(at("open/inner"), { recursive: true });
+    writeFileSync(at("open/inner/file"), "");
+    symlinkSync(at("open/inner/file"), at("a/link"));
+    symlinkSync("open", at("folder"));
+    symlinkSync("../folder/inner", at("a/twice"));
+    const paths = [at("open/inner/file"), at("a/link"), at("folder/inner/file"), at("a/twice/file"), at("open/inner")];
+    expect(paths.map(writableByAnyoneAt)).toEqual(paths.map(() => undefined));
+    chmodSync(at("open/inner/file"), 0o666);
+    expect(writableByAnyoneAt(at("a/link"))).toBe(anybody(at("open/inner/file"), "0666"));
+    chmodSync(at("open/inner/file"), 0o644);
+    for (const folder of [at("open/inner"), at("open")]) {
+      openToAll(folder);
+      expect(paths.slice(0, 4).map(writableByAnyoneAt)).toEqual(paths.slice(0, 4).map(() => anybody(folder)));
+      chmodSync(folder, 0o755);
+    }
+    openToAll(at("a"));
+    expect(writableByAnyoneAt(at("a/link"))).toBe(anybody(at("a")));
+    chmodSync(at("a"), 0o1777);
+    expect(writableByAnyoneAt(at("a/link"))).toBeUndefined();
+  });
+
+  testAsRoot("a symbolic link that another user has put into a folder such as /tmp", () => {
+    symlinkSync(file, at("link"));
+    chmodSync(folder, 0o1777);
+    expect(writableByAnyoneAt(at("link"))).toBeUndefined();
+    giveAway(at("link"));
+    expect(writableByAnyoneAt(at("link"))).toBe(anybody(folder, "1777"));
+  });
+
   testAsRoot("another user's file is accepted, unless any user could have put it there", () => {
     giveAway(file, at("a"));
     expect(writableByAnyoneAt(file)).toBeUndefined();

@@ -57,15 +57,20 @@ function walk(path: string, judge: Judge): string | undefined {
 }
 
 /**
- * Why any user may have put a file where it is. For a file that the user names, which may belong to another user.
+ * Why any user may have put what `path` leads to where it is: a folder on the way, also of a symbolic link, that anybody
+ * can write to. For a file that the user names: it, and the folders above, may belong to another user.
+ *
+ * In folders such as /tmp, files, folders and links of this user and of root are safe.
  */
 export function writableByAnyoneAt(path: string): string | undefined {
-  const folder = dirname(path);
-  const [file, place] = [path, folder].map((each) => lookAt(each, statSync));
-  if (file === undefined || place === undefined) return undefined;
-  if (isOpen(file)) return openTo(path, file);
-  if (!isOpen(place) || (isSticky(place) && isTrusted(file.uid))) return undefined;
-  return openTo(folder, place);
+  return walk(path, (at, found, passing) => {
+    const opened = passing ? undefined : openness(at, found);
+    const folder = dirname(at);
+    if (opened !== undefined || folder === at || (passing && running().folders.has(folder))) return opened;
+    const place = lookAt(folder);
+    if (place === undefined || (isSticky(place) && isTrusted(found.uid))) return undefined;
+    return openness(folder, place);
+  });
 }
 
 function lookAt(path: string, stat: (path: string) => Stats = lstatSync): Stats | undefined {

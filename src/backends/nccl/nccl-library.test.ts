@@ -1,5 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { libraryPlaces } from "./library-places.ts";
@@ -97,7 +106,12 @@ describe("libnccl.so.2", () => {
     const [result] = load(["-"], { VIRTUAL_ENV: join(folder, "shared") });
     expect(result).toMatchObject({ code: "UNTRUSTED_LIBRARY" });
     expect(result?.message).toContain(`if you trust it, set C10D_NCCL_LIBRARY to its path`);
-    expect(load(["-"], { C10D_NCCL_LIBRARY: found })).toEqual([{ path: found, version: 23007 }]);
+    expect(load(["-"], { C10D_NCCL_LIBRARY: found })).toMatchObject([{ code: "UNTRUSTED_LIBRARY" }]);
+    const link = join(folder, "link.so");
+    symlinkSync(found, link);
+    expect(load(["-"], { C10D_NCCL_LIBRARY: link })).toMatchObject([{ code: "UNTRUSTED_LIBRARY" }]);
+    chmodSync(join(folder, "shared/lib"), 0o755);
+    expect(load(["-"], { C10D_NCCL_LIBRARY: link })).toEqual([{ path: found, version: 23007 }]);
   });
 
   test("that the user names has to be there", () => {

@@ -1,4 +1,6 @@
 import { afterAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
 import { cuda } from "../cuda.ts";
 import { holdTensors, releaseHolds, TENSOR_HOLD } from "../tensor-hold.ts";
 import { type TensorLike, viewTensor } from "../tensor-view.ts";
@@ -284,7 +286,26 @@ describe("too little memory", () => {
     expect([other.length, blocks()]).toEqual([large - 8 * MIB, before + 1]);
   });
 
-  test("does not take what a stuck stream uses, and does not wait for it", () => {
+  test.each(["the same size", "another size"])("waits for work that uses freed memory: %s", async (which) => {
+    using stream = new cuda.CudaStream({ device });
+    const large = Math.floor(cuda.device(device).freeMemory * 0.7);
+    const x = cuda.empty("uint8", large, { stream });
+    const hold = new Hold(stream);
+    x.zero({ stream })[Symbol.dispose]();
+    // This thread is blocked meanwhile.
+    const called = new Int32Array(new SharedArrayBuffer(4));
+    const worker = new Worker(new URL("fixtures/release-later.ts", import.meta.url));
+    await once(worker, "message");
+    worker.postMessage({ called, id: hold.id });
+    Atomics.store(called, 0, 1);
+    Atomics.notify(called, 0);
+    using y = empty(which === "the same size" ? large : large - 8 * MIB);
+    expect(y.byteLength).toBeGreaterThan(0);
+    expect<unknown>(await y.slice(0, 1).zero().toHost()).toEqual(new Uint8Array(1));
+    await worker.terminate();
+  });
+
+  test("does not take what a stuck stream uses, and does not wait for it for long", () => {
     using stream = new cuda.CudaStream({ device });
     const large = Math.floor(cuda.device(device).freeMemory * 0.7);
     const x = cuda.empty("uint8", large, { stream });

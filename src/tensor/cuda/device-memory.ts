@@ -1,5 +1,6 @@
 import { onDevice } from "./contexts.ts";
 import { deviceNamed } from "./device-ordinal.ts";
+import { blockFor } from "./device-wait.ts";
 import { cudaError, failureOf, requireSuccess, wide, words } from "./driver.ts";
 import { Result } from "./driver-symbols.ts";
 import { giveMark, isEventDone, type Mark, mark, type StreamPlace } from "./raw-events.ts";
@@ -39,6 +40,8 @@ export interface MemoryStats {
 
 const SMALL_STEP = 512;
 const LARGE_STEP = 2 ** 21;
+/** How long freed memory is waited for that work on the device still uses, when there is no other. */
+const LONGEST_WAIT_MS = 2_000;
 
 /** Sizes are rounded up, so that a block fits later tensors: as in PyTorch, to 512 bytes, and above 1 MiB to 2 MiB. */
 function roundedUp(bytes: number): number {
@@ -67,7 +70,8 @@ export class DeviceMemory {
    */
   take(bytes: number, stream: number): Block {
     const size = roundedUp(bytes);
-    const block = this.#reuse(size, stream) ?? this.#allocate(size) ?? this.#allocateAfterTrim(size);
+    const block =
+      this.#reuse(size, stream) ?? this.#allocate(size) ?? this.#allocateAfterTrim(size) ?? this.#await(size, stream);
     if (block === undefined) throw this.#outOfMemory(bytes);
     this.#used.add(block);
     return block;
@@ -94,6 +98,32 @@ export class DeviceMemory {
 
   #allocateAfterTrim(size: number): Block | undefined {
     return this.trim() > 0 ? this.#allocate(size) : undefined;
+  }
+
+  /**
+   * Waits until work on the device that uses freed blocks is done, if they suffice. Not for long, since an op among that
+   * work may need this thread, or another rank that never comes.
+   */
+  #await(size: number, stream: number): Block | undefined {
+    const pending = () => [...this.#free.values()].flat();
+    const bytes = pending().reduce((sum, block) => sum + block.bytes, 0);
+    if (bytes === 0 || bytes + this.#driverMemory().free < size) return undefined;
+    let found: Block | undefined;
+    blockFor(LONGEST_WAIT_MS, () => {
+      found = this.#reuse(size, stream) ?? this.#allocateAfterTrim(size);
+      return found !== undefined || pending().length === 0;
+    });
+    return found;
+  }
+
+  /** Bytes of the device, for all processes. */
+  #driverMemory(): { readonly free: number; readonly total: number } {
+    const [free, total] = [words(2), words(2)];
+    requireSuccess(
+      onDevice(this.#device, (symbols) => symbols.cuMemGetInfo_v2(free, total)),
+      "cuMemGetInfo_v2",
+    );
+    return { free: wide(free), total: wide(total) };
   }
 
   /**
@@ -169,16 +199,12 @@ export class DeviceMemory {
   }
 
   #outOfMemory(bytes: number): Error {
-    const [free, total] = [words(2), words(2)];
-    requireSuccess(
-      onDevice(this.#device, (symbols) => symbols.cuMemGetInfo_v2(free, total)),
-      "cuMemGetInfo_v2",
-    );
+    const { free, total } = this.#driverMemory();
     const { allocatedBytes, cachedBytes, pendingFrees } = this.stats();
     const { type, index } = deviceNamed(this.#device);
     return cudaError(
       failureOf(Result.OUT_OF_MEMORY, "cuMemAlloc_v2"),
-      `cannot allocate ${bytes} bytes on ${type}:${index}, which has ${wide(free)} of ${wide(total)} bytes free; ` +
+      `cannot allocate ${bytes} bytes on ${type}:${index}, which has ${free} of ${total} bytes free; ` +
         `tensors of this thread use ${allocatedBytes}, and ${cachedBytes} wait for work on the device (${pendingFrees} tensors)`,
     );
   }

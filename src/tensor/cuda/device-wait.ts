@@ -75,12 +75,18 @@ const never = new Int32Array(new SharedArrayBuffer(4));
  */
 export function blockUntilDone(what: string, options: WaitOptions | undefined, isDone: IsDone): void {
   const limitMs = limitOf(options);
+  if (!blockFor(limitMs, isDone)) throw expired(what, limitMs);
+}
+
+/** The same; returns `false` if that took too long. */
+export function blockFor(limitMs: number, isDone: IsDone): boolean {
   const deadline = performance.now() + limitMs;
   for (let sleepMs = SHORTEST_SLEEP_MS; !isDone(); sleepMs = Math.min(LONGEST_SLEEP_MS, sleepMs * 1.5)) {
     const leftMs = deadline - performance.now();
-    if (leftMs <= 0) throw expired(what, limitMs);
+    if (leftMs <= 0) return false;
     Atomics.wait(never, 0, 0, Math.min(sleepMs, leftMs));
   }
+  return true;
 }
 
 function limitOf(options: WaitOptions | undefined): number {

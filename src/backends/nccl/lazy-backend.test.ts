@@ -406,3 +406,22 @@ test("a refused collective takes its turn where others count theirs, and begins 
   const { batches } = await creation(0).finish();
   expect(batches.map(([each]) => each?.op)).toEqual(["allReduce", "refused"]);
 });
+
+test("a device that is not there is refused, takes a turn, and begins no communicator", async () => {
+  const { submit, creation, all, backend, failures } = made();
+  const [first] = submit(call("barrier", 9));
+  expect(await ends(first)).toMatchObject({
+    name: "InvalidArgumentError",
+    code: "NO_SUCH_DEVICE",
+    message: "barrier: there is no cuda:9; this process has cuda:0 to cuda:1",
+    details: { argument: "deviceIds" },
+  });
+  expect([all.length, backend.state]).toEqual([0, "OPEN"]);
+  submit(call("allReduce", 1));
+  const batch = submit(call("allReduce", 1), call("allReduce", 2));
+  const [message] = submit(call("send", 2, HOUR_MS, { peer: 0 }));
+  for (const work of [...batch, message]) expect(await ends(work)).toMatchObject({ code: "NO_SUCH_DEVICE" });
+  const { batches } = await creation(0).finish();
+  expect(batches.map(([each]) => each?.op)).toEqual(["allReduce", "refused"]);
+  expect([all.length, backend.state, failures]).toEqual([1, "OPEN", []]);
+});

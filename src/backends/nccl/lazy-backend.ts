@@ -1,4 +1,4 @@
-import { type OpCall, opTypeOf } from "../../collectives/op-call.ts";
+import { NO_TENSORS, type OpCall, opCall, opTypeOf } from "../../collectives/op-call.ts";
 import { opTable } from "../../collectives/op-table.ts";
 import { OpType } from "../../collectives/op-type.ts";
 import { DistBackendError, DistError, InvalidArgumentError, UnsupportedOperationError } from "../../errors/index.ts";
@@ -91,6 +91,8 @@ export class LazyBackend extends Backend {
     const [first] = calls;
     if (first === undefined) return [];
     if (this.state !== "OPEN") return this.refuse(calls) ?? this.#ended(calls);
+    const absent = calls.find(({ device }) => device.index >= this.#init.deviceCount);
+    if (absent !== undefined) return this.#refuseDevice(absent, calls);
     try {
       if (calls.length > 1) return this.#submitBatch(calls);
       if (first.op === "refused") return this.#takeTurn(first);
@@ -132,6 +134,27 @@ export class LazyBackend extends Backend {
         "rank's device. Pass deviceId to initProcessGroup(), or deviceIds to barrier()",
     );
     return { type: device.type, index };
+  }
+
+  /** Refuses calls as the process group refuses arguments: no communicator is begun. */
+  #refuseDevice({ op, device }: OpCall, calls: readonly OpCall[]): readonly Work<void>[] {
+    const { deviceCount } = this.#init;
+    const last = deviceCount === 1 ? "only cuda:0" : `cuda:0 to cuda:${deviceCount - 1}`;
+    const { api } = opTable[op];
+    const error = new InvalidArgumentError(
+      `${api}: there is no ${device.type}:${device.index}; this process has ${last}`,
+      {
+        op: api,
+        argument: op === "barrier" ? "deviceIds" : "tensor",
+        code: "NO_SUCH_DEVICE",
+        backend: this.name,
+        group: this.#context.groupName,
+      },
+    );
+    if (calls.some((call) => opTable[call.op].kind === "collective")) {
+      this.#takeTurn(opCall("refused", this.#context.device, NO_TENSORS, NO_TENSORS, Number.POSITIVE_INFINITY));
+    }
+    return calls.map((call) => Work.rejected(error, { opType: opTypeOf(call) }));
   }
 
   /** The place of a refused collective, where the others count theirs. */

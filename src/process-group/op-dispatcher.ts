@@ -12,7 +12,7 @@ import {
   startOf,
 } from "../collectives/index.ts";
 import { type CallSite, type DistError, describe, InvalidArgumentError } from "../errors/index.ts";
-import { holdTensors, releaseHolds } from "../tensor/index.ts";
+import { holdTensorsIn, releaseHolds } from "../tensor/index.ts";
 import { AllOf, asError, DeferredWork, OpQueue, OWN_RESULT, SteppedWork, type Steps, Work } from "../work/index.ts";
 import type { GroupWorks, WholeTerms } from "./group-works.ts";
 import type { GroupHooks } from "./hooks/group-hooks.ts";
@@ -66,7 +66,7 @@ export class OpDispatcher {
   start<T>(pipeline: Pipeline, call: OpCall, calls: readonly OpCall[], result: unknown): Work<T> {
     if (call.device.type === "cpu") return this.#start(pipeline, call, calls, result);
     // Until it is submitted, which may be later, and then the backend holds them as well.
-    const holds = holdTensors(startOf(call), call.inputs, call.outputs);
+    const holds = holdTensorsIn(startOf(call), call.inputs, call.outputs);
     try {
       const work = this.#start<T>(pipeline, call, calls, result);
       if (holds.length > 0) work.whenEnded(() => releaseHolds(holds));

@@ -58,7 +58,7 @@ export {
 } from "./sparse-tensor.ts";
 export { isDetachable, STAGED_ALIGNMENT, STAGED_BYTES, stagedBytes } from "./staging.ts";
 export { Tensor, type TensorOptions, type TensorStorage, tensor } from "./tensor.ts";
-export { type Hold, holdTensors, releaseHolds, TENSOR_HOLD } from "./tensor-hold.ts";
+export { type Hold, holdTensors, holdTensorsIn, releaseHolds, TENSOR_HOLD } from "./tensor-hold.ts";
 export {
   dtypeOfArray,
   type ForeignTensor,

@@ -13,10 +13,21 @@ export type Hold = () => void;
 
 /**
  * Holds the memory of tensors that can be held.
+ * @throws what a tensor throws whose memory is gone; nothing is held then.
+ */
+export function holdTensors(...lists: readonly (readonly TensorView[])[]): readonly Hold[] {
+  return holdTensorsIn(undefined, ...lists);
+}
+
+/**
+ * The same, for work in a stream.
  * @param stream The work that uses the tensors is put into it, or starts after it.
  * @throws what a tensor throws whose memory is gone; nothing is held then.
  */
-export function holdTensors(stream: Stream | undefined, ...lists: readonly (readonly TensorView[])[]): readonly Hold[] {
+export function holdTensorsIn(
+  stream: Stream | undefined,
+  ...lists: readonly (readonly TensorView[])[]
+): readonly Hold[] {
   const holds: Hold[] = [];
   try {
     for (const views of lists) for (const { data, source } of views) if (data === undefined) add(holds, source, stream);

@@ -19,7 +19,7 @@ import { Backend, type BackendContext, type Capabilities, type MemoryServices } 
 import {
   detachGuard,
   type Hold,
-  holdTensors,
+  holdTensorsIn,
   memoryKindOf,
   releaseHolds,
   STAGED_BYTES,
@@ -280,7 +280,7 @@ export class NativeBackend extends Backend {
       if (tensor !== undefined) {
         const { data, byteLength } = tensor;
         address = tensor.ptr;
-        if (data === undefined) holds = holdTensors(startOf(call), call.outputs);
+        if (data === undefined) holds = holdTensorsIn(startOf(call), call.outputs);
         if (data !== undefined && byteLength > 0) {
           if (byteLength <= STAGED_BYTES) {
             staged = new StagedTensor(data, byteLength, group.staging);
@@ -312,7 +312,7 @@ export class NativeBackend extends Backend {
     let id: number;
     try {
       for (const call of calls) {
-        holds.push(hasForeign(call) ? holdTensors(startOf(call), call.inputs, call.outputs) : undefined);
+        holds.push(hasForeign(call) ? holdTensorsIn(startOf(call), call.inputs, call.outputs) : undefined);
         staged.push(new StagedTensors(call.inputs, call.outputs, group.staging));
       }
       records.fill(calls, staged, this.#isTimed);

@@ -5,7 +5,7 @@ import { type EmptyTensor, empty } from "../empty.ts";
 import { haveCommonBytes } from "../extent.ts";
 import { bytesOf } from "../memory.ts";
 import { holds as hasElements, tensor } from "../tensor.ts";
-import { type Hold, holdTensors, releaseHolds, TENSOR_HOLD } from "../tensor-hold.ts";
+import { type Hold, holdTensorsIn, releaseHolds, TENSOR_HOLD } from "../tensor-hold.ts";
 import { type ForeignTensor, TENSOR_PROTOCOL, type TensorLike, type TensorView, viewTensor } from "../tensor-view.ts";
 import { onDevice } from "./contexts.ts";
 import { copyFromDevice, copyFromHost, type DeviceRange, fillFromHost, HostCopy } from "./copies.ts";
@@ -192,7 +192,7 @@ export class CudaTensor<D extends DType = DType, S extends Shape = Shape> implem
     const chosen = stream === undefined ? currentStream(other) : this.#requireEitherStream(stream, other);
     const place = placeOf(chosen);
     this.#storage.usedIn(place);
-    const holds = source instanceof CudaTensor ? source.#usedIn(place) : holdTensors(chosen, [view]);
+    const holds = source instanceof CudaTensor ? source.#usedIn(place) : holdTensorsIn(chosen, [view]);
     const after = own === other || stream !== undefined ? [] : [placeOf(currentStream(own))];
     try {
       copyFromDevice(range, view, place, after, holds);

@@ -143,19 +143,19 @@ describe("memory is freed when nothing uses it any more", () => {
   test("not while an op holds it", () => {
     const x = empty(100);
     const view = viewTensor(x);
-    const holds = holdTensors(undefined, [view, view], [view]);
+    const holds = holdTensors([view, view], [view]);
     x[Symbol.dispose]();
     expect(stats().blocks).toBe(1);
     releaseHolds(holds.slice(0, 2));
     releaseHolds(holds.slice(0, 2));
     expect(stats().blocks).toBe(1);
     // An op that was called before, and is submitted now.
-    const more = holdTensors(undefined, [view]);
+    const more = holdTensors([view]);
     releaseHolds(holds);
     expect(stats().blocks).toBe(1);
     releaseHolds(more);
     expect(stats()).toMatchObject({ blocks: 0, cachedBlocks: 1 });
-    expect(() => holdTensors(undefined, [view])).toThrow("was disposed of");
+    expect(() => holdTensors([view])).toThrow("was disposed of");
   });
 
   test("and holds are released if another tensor cannot be held", () => {
@@ -166,7 +166,7 @@ describe("memory is freed when nothing uses it any more", () => {
         throw new RangeError("gone");
       },
     } as never;
-    expect(() => holdTensors(undefined, [viewTensor(x), viewTensor(bad)])).toThrow("gone");
+    expect(() => holdTensors([viewTensor(x), viewTensor(bad)])).toThrow("gone");
     x[Symbol.dispose]();
     expect(stats().blocks).toBe(0);
   });

@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { cuda } from "../cuda.ts";
-import { holdTensors, releaseHolds } from "../tensor-hold.ts";
+import { holdTensorsIn, releaseHolds } from "../tensor-hold.ts";
 import { viewTensor } from "../tensor-view.ts";
 import type { CudaTensor } from "./cuda-tensor.ts";
 import { faults, Hold } from "./fixtures/cuda-emulator.ts";
@@ -58,9 +58,9 @@ describe("memory that work of a former tensor still uses", () => {
     using home = new cuda.CudaStream({ device });
     const { tensor, held } = recycled(device, home);
     using _ = tensor;
-    releaseHolds(holdTensors(home, [viewTensor(tensor)]));
+    releaseHolds(holdTensorsIn(home, [viewTensor(tensor)]));
     expect(stream.query()).toBe(true);
-    const holds = holdTensors(stream, [viewTensor(tensor)]);
+    const holds = holdTensorsIn(stream, [viewTensor(tensor)]);
     expect(stream.query()).toBe(false);
     held[Symbol.dispose]();
     stream.synchronizeSync();

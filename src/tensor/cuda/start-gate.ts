@@ -1,7 +1,5 @@
 import type { Device, Stream } from "../device.ts";
-import { useDevice } from "./contexts.ts";
-import { driver, requireSuccess } from "./driver.ts";
-import { giveMark, type Mark, mark } from "./raw-events.ts";
+import { giveMark, type Mark, mark, waitForMark } from "./raw-events.ts";
 import { givePooledStream, type PooledStream, takePooledStream } from "./stream-pool.ts";
 
 /** What was in a stream when this was made, also if the stream was disposed of since. */
@@ -15,9 +13,7 @@ export class StreamMark implements Disposable {
 
   /** Makes a stream wait for it. */
   holdUp({ device, handle }: Stream): void {
-    if (this.#mark === undefined) return;
-    useDevice(device.index);
-    requireSuccess(driver().symbols.cuStreamWaitEvent(handle, this.#mark.event, 0), "cuStreamWaitEvent");
+    if (this.#mark !== undefined) waitForMark({ device: device.index, handle }, this.#mark);
   }
 
   [Symbol.dispose](): void {

@@ -274,7 +274,8 @@ C10D_EXPORT c10d_group* c10d_create(const c10d_config* config);
 /*
  * The same for a group of some ranks of an open one, by the library's own split. Collective: all ranks of the parent
  * call it. `config` has the rank among those of the same color; a rank with a negative color takes part, but can only
- * close the group that it gets. Until C10D_EVENT_READY of the new group, the parent must stay open and takes no ops.
+ * close the group that it gets. Until C10D_EVENT_READY of the new group, the parent must stay open. Ops that are submitted
+ * to the parent meanwhile come after the split; if that is given up while ranks may be in it, the parent fails.
  */
 C10D_EXPORT c10d_group* c10d_split(c10d_group* parent, const c10d_config* config);
 

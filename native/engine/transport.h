@@ -159,8 +159,9 @@ class Transport : public std::enable_shared_from_this<Transport> {
   virtual bool can_split() const { return false; }
 
   /// The transport of a group of those of these ranks that have the same color. Its connect(), on its own thread, calls
-  /// the library's split; until that returns, this transport has no op in flight. The new transport keeps what it needs
-  /// of this one by shared_from_this(): the parent group may be closed first.
+  /// the library's split; ops of this transport that are submitted before that returns come after the split. The new
+  /// transport keeps what it needs of this one by shared_from_this(): the parent group may be closed first. Called while
+  /// nothing is in flight. Throws Failure.
   virtual std::shared_ptr<Transport> make_split(const Config& config, int32_t color) {
     (void)config;
     (void)color;

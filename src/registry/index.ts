@@ -16,7 +16,7 @@ export {
   registryOf,
   requireContainer,
 } from "./container.ts";
-export { Backend, type Submit } from "./contracts/backend.ts";
+export { Backend, type SplitPlace, type Submit } from "./contracts/backend.ts";
 export type {
   Availability,
   BackendContext,

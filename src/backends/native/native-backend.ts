@@ -15,7 +15,13 @@ import {
   Status,
   unsubmittedId,
 } from "../../native/index.ts";
-import { Backend, type BackendContext, type Capabilities, type MemoryServices } from "../../registry/index.ts";
+import {
+  Backend,
+  type BackendContext,
+  type Capabilities,
+  type MemoryServices,
+  type SplitPlace,
+} from "../../registry/index.ts";
 import {
   detachGuard,
   type Hold,
@@ -25,13 +31,14 @@ import {
   STAGED_BYTES,
   type TensorView,
 } from "../../tensor/index.ts";
-import { type GroupState, Work } from "../../work/index.ts";
+import { DeferredWork, type GroupState, Work } from "../../work/index.ts";
 import { watchCreation } from "./creation-watch.ts";
 import { FailureWatch } from "./failure-watch.ts";
 import { narrowedCapabilities } from "./narrowed-capabilities.ts";
 import { NativeFailures } from "./native-failures.ts";
 import { memoryServices } from "./native-memory.ts";
 import { ServedMemory } from "./served-memory.ts";
+import { SplitOrder, splitAhead } from "./split-order.ts";
 import { StagedTensor, StagedTensors } from "./staged-tensors.ts";
 
 /** How long ranks that failed to connect wait for each other's reasons, and at most past the group's time-out. */
@@ -117,9 +124,8 @@ export class NativeBackend extends Backend {
   #group: NativeGroup | undefined;
   #storeError: unknown;
   readonly #watch: FailureWatch | undefined;
-  /** Settles when what is split from this group has been made: one at a time. */
-  #splits: Promise<unknown> = Promise.resolve();
-  override split?: NonNullable<Backend["split"]>;
+  readonly #order: SplitOrder;
+  override placeSplit?: NonNullable<Backend["placeSplit"]>;
   #memoryServices: MemoryServices | undefined;
   readonly #served = new ServedMemory();
   #isTimed = false;
@@ -141,6 +147,7 @@ export class NativeBackend extends Backend {
         (reason) => this.#group?.failBy(reason),
       );
     this.name = name;
+    this.#order = new SplitOrder(context.clock);
     this.#capabilities = capabilities;
     const failures = new NativeFailures(name, context, () => this.#collectives);
     this.#failures = failures;
@@ -165,6 +172,7 @@ export class NativeBackend extends Backend {
         // Without an op in flight, no error tells the other ranks.
         if (lookEveryMs !== undefined) void failures.report(reason, this.#group?.loss);
         this.announceFailure(reason);
+        this.#order.flush();
       },
     };
   }
@@ -195,24 +203,28 @@ export class NativeBackend extends Backend {
   }
 
   override get inFlight(): number {
-    return this.#group?.inFlight ?? 0;
+    return (this.#group?.inFlight ?? 0) + this.#order.waiting;
   }
 
   override enableTiming(): void {
     this.#isTimed = true;
   }
 
-  /** Lets groups be split from this one, if its library can do that: offers {@link Backend.split}. */
+  /** Lets groups be split from this one, if its library can do that: offers {@link Backend.placeSplit}. */
   offerSplit(connect: ConnectSplit): void {
-    if (this.#group?.capabilities().canSplit !== true) return;
-    this.split = (context, color) => {
-      const made = this.#splits.then(async () => {
-        // Native code splits an idle group.
-        while (this.inFlight > 0) await this.drained();
-        return connect(context, { parent: this, color });
-      });
-      this.#splits = made.catch(() => {});
-      return made;
+    const group = this.#group;
+    if (group?.capabilities().canSplit !== true) return;
+    this.placeSplit = (): SplitPlace => {
+      const place = this.#order.place();
+      return {
+        split: async (context, color) => {
+          await place.begun;
+          // Native code splits an idle group.
+          while (group.inFlight > 0) await group.drained();
+          return connect(context, { parent: this, color });
+        },
+        [Symbol.dispose]: () => place[Symbol.dispose](),
+      };
     };
   }
 
@@ -221,6 +233,14 @@ export class NativeBackend extends Backend {
   }
 
   #serve(service: number, op: string, memory: TensorView, timeoutMs: number): Work<void> {
+    if (!this.#order.holds || this.state !== "OPEN") return this.#serveNow(service, op, memory, timeoutMs);
+    const work = new DeferredWork({ opType: OpType.UNKNOWN, op }, splitAhead);
+    const left = (waitedMs: number) => Math.max(1, timeoutMs - waitedMs);
+    this.#order.hold([work], timeoutMs, (waitedMs) => [this.#serveNow(service, op, memory, left(waitedMs))]);
+    return work;
+  }
+
+  #serveNow(service: number, op: string, memory: TensorView, timeoutMs: number): Work<void> {
     const group = this.#open;
     const { UNKNOWN: opType } = OpType;
     try {
@@ -244,6 +264,25 @@ export class NativeBackend extends Backend {
   }
 
   override submit(calls: readonly OpCall[]): readonly Work<void>[] {
+    return this.#order.holds && this.state === "OPEN" ? this.#hold([...calls]) : this.#submitNow(calls);
+  }
+
+  /** Until what is split from the group has been made. */
+  #hold(calls: readonly OpCall[]): readonly Work<void>[] {
+    const holds = calls.filter(hasForeign).map(({ inputs, outputs }) => holdTensors(inputs, outputs));
+    const works = calls.map(
+      (call) => new DeferredWork({ opType: opTypeOf(call), op: opTable[call.op].api }, splitAhead),
+    );
+    this.#order.hold(works, Math.min(...calls.map(({ timeoutMs }) => timeoutMs)), (waitedMs) => {
+      const left = calls.map((call) => ({ ...call, timeoutMs: Math.max(1, call.timeoutMs - waitedMs) }));
+      const actual = this.#submitNow(left);
+      for (const each of holds) if (each !== undefined) releaseHolds(each);
+      return actual;
+    });
+    return works;
+  }
+
+  #submitNow(calls: readonly OpCall[]): readonly Work<void>[] {
     const call = calls[0];
     if (call === undefined) return [];
     if (calls.length === 1) {
@@ -254,12 +293,12 @@ export class NativeBackend extends Backend {
     // The native side takes turns one by one.
     const turn = calls.findIndex(({ op }) => op === "refused");
     if (turn < 0) return this.#submitAll(calls);
-    return [...this.submit(calls.slice(0, turn)), this.#takeTurn(), ...this.submit(calls.slice(turn + 1))];
+    return [...this.#submitNow(calls.slice(0, turn)), this.#takeTurn(), ...this.#submitNow(calls.slice(turn + 1))];
   }
 
   /** With its own error messages: {@link submit} refuses calls on a closed or failed group. */
   override refuse(calls: readonly OpCall[]): readonly Work<void>[] {
-    return this.submit(calls);
+    return this.#submitNow(calls);
   }
 
   #takeTurn(): Work<void> {
@@ -390,10 +429,14 @@ export class NativeBackend extends Backend {
 
   override abort(reason: string): void {
     this.#group?.abort(reason);
+    this.#order.flush();
   }
 
   override async drained(): Promise<void> {
-    await this.#group?.drained();
+    while (this.inFlight > 0) {
+      if (this.#order.waiting > 0) await this.#order.flowing();
+      await this.#group?.drained();
+    }
   }
 
   override async close(): Promise<void> {
@@ -401,6 +444,7 @@ export class NativeBackend extends Backend {
     this.#watch?.[Symbol.dispose]();
     if (group === undefined || group.state === "CLOSED") return;
     const began = performance.now();
+    this.#order.flush();
     if (group.inFlight > 0) {
       group.abort("the group was closed while the op was in flight");
       await Promise.race([group.drained(), Bun.sleep(ABORT_LIMIT_MS)]);

@@ -10,9 +10,13 @@ setDefaultTimeout(60_000);
 const folder = mkdtempSync(join(tmpdir(), "c10d-nccl-groups-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-async function outcomes(args: GroupsArgs, version?: string): Promise<unknown[]> {
-  const file = new URL("./fixtures/groups.ts", import.meta.url);
-  const ranks = await spawnRanks(3, file, { args, env: emulatorEnv(version) });
+function outcomes(args: GroupsArgs, version?: string): Promise<unknown[]> {
+  return valuesOf("groups", 3, args, version);
+}
+
+async function valuesOf(fixture: string, size: number, args: object, version?: string): Promise<unknown[]> {
+  const file = new URL(`./fixtures/${fixture}.ts`, import.meta.url);
+  const ranks = await spawnRanks(size, file, { args, env: emulatorEnv(version) });
   for (const { error, exitCode, stderr } of ranks) {
     expect({ error: error?.stack, exitCode, stderr: exitCode === 0 ? "" : stderr }).toEqual({
       error: undefined,
@@ -45,5 +49,28 @@ describeEmulator("groups of nccl, on the emulators", () => {
     const groups = ["0//1//cuda//0", "0//2//cuda//0", "0//cuda//0", "0//cuda//0:2"];
     const keys = [...groups, "0//0:split:1:1,2//cuda//0"].map((key) => `default_pg/${key}`).sort();
     expect(await outcomes({ isBound: false, path })).toEqual(results.map((each) => ({ ...each, keys })));
+  });
+
+  test.each([false, true])(
+    "are split in the same place among the ops on all ranks, non-blocking %p",
+    async (nonblocking) => {
+      const path = join(folder, `busy-${nonblocking}`);
+      // Rank r adds r + 1 each time, and one of the world's ops waits for each of the groups.
+      const all = {
+        sums: Array(12).fill(3),
+        parts: Array(12).fill(6),
+        misuse: "0 faults",
+        wait: "WAIT_WOULD_DEADLOCK",
+      };
+      expect(await valuesOf("busy-split", 2, { path, nonblocking })).toEqual([all, all]);
+    },
+  );
+
+  test("fail with their parent when a rank does not take part in a split", async () => {
+    const path = join(folder, "missed");
+    const outcomes = await valuesOf("missed-split", 2, { path });
+    const failed = { op: "OP_TIMEOUT", state: "FAILED", soon: true };
+    // Rank 1 learns it from rank 0.
+    expect(outcomes).toMatchObject([{ made: "CONNECT_TIMEOUT", ...failed, reason: true }, failed]);
   });
 });

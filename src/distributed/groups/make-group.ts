@@ -23,6 +23,7 @@ import {
   type Logger,
   type Middleware,
   prefixedLogger,
+  type SplitPlace,
 } from "../../registry/index.ts";
 import { capabilitiesFault } from "../../registry/plugin-shape.ts";
 import { PrefixStore } from "../../store/index.ts";
@@ -53,8 +54,14 @@ export interface GroupPlan extends Omit<ProcessGroupInit, "pipelines"> {
 
 /** A group that another one is split from. */
 export interface SplitFrom {
-  readonly parent: ProcessGroup;
+  readonly place: GroupSplit | undefined;
   readonly color: number;
+}
+
+/** The place of a split among the ops of a group. */
+export interface GroupSplit extends SplitPlace {
+  readonly deviceType: DeviceType;
+  readonly plugin: BackendPlugin;
 }
 
 const optionsOf = new WeakMap<ProcessGroup, ReadonlyMap<BackendPlugin, object>>();
@@ -168,16 +175,27 @@ function contextOf(plan: GroupPlan, device: Device, plugin: BackendPlugin): Back
 type BackendSource = (context: BackendContext) => Promise<Backend>;
 
 /**
- * The split of the backend that the group is split from. Undefined if that is not bound to the device, or has none: then
- * the plugin makes a backend. A group that has failed can no longer be split.
+ * The place of a split, now, among the ops of a group that is bound to a device. Undefined if its backend has no split:
+ * then the plugin makes a backend. A group that has failed can no longer be split.
  */
-function sourceOf({ splitFrom }: GroupPlan, { type }: Device, plugin: BackendPlugin): BackendSource | undefined {
-  if (splitFrom === undefined || splitFrom.parent.boundDevice?.type !== type) return undefined;
-  const { parent, color } = splitFrom;
-  if (parent.state !== "OPEN" || !parent.deviceTypes.includes(type) || parent.plugin(type) !== plugin) return undefined;
+export function placeSplit(parent: ProcessGroup): GroupSplit | undefined {
+  const { boundDevice: { type } = {}, state } = parent;
+  if (type === undefined || state !== "OPEN" || !parent.deviceTypes.includes(type)) return undefined;
   const backend = parent.backend(type);
-  if (typeof backend.split !== "function") return undefined;
-  return (context) => backend.split?.(context, color) ?? plugin.create(context);
+  if (typeof backend.placeSplit !== "function") return undefined;
+  const place = backend.placeSplit();
+  return {
+    deviceType: type,
+    plugin: parent.plugin(type),
+    split: (context, color) => place.split(context, color),
+    [Symbol.dispose]: () => place[Symbol.dispose](),
+  };
+}
+
+function sourceOf({ splitFrom }: GroupPlan, { type }: Device, plugin: BackendPlugin): BackendSource | undefined {
+  const { place, color = 0 } = splitFrom ?? {};
+  if (place?.deviceType !== type || place.plugin !== plugin) return undefined;
+  return (context) => place.split(context, color);
 }
 
 /** What a rank that is in none of the groups does while the others are split from their group. */

@@ -6,7 +6,7 @@ import { type Timeout, timeoutMs } from "../../time/index.ts";
 import { resolveBackends } from "../backend-config.ts";
 import { currentContext, type World } from "../dist-context.ts";
 import { agreedMembers, derivedOptions, leaveToOthers, makeDerivedGroup } from "./derived-group.ts";
-import { checksForNan } from "./make-group.ts";
+import { checksForNan, placeSplit } from "./make-group.ts";
 import { nanOption } from "./nan-option.ts";
 import { colorOfNewGroup, NO_COLOR } from "./split-color.ts";
 import { type Making, whileMaking } from "./while-making.ts";
@@ -57,9 +57,12 @@ export async function newGroup<const Name extends string = string>(
   const limitMs = timeoutMs(options.timeout, world.group.timeoutMs);
   // As in PyTorch every call counts on every rank, so the names agree; synchronously, so that calls keep their order.
   const name = String(world.nextGroup++);
+  using place = placeSplit(world.group);
   const limit = { limitMs, clock: clockOf(world.container), details: { group: name } };
   const backend = options.backend ?? backendStringOf(world);
   const plugins = await resolveBackends(backend, registryOf(world.container), limit, options.options);
+  // Ops need not wait for a group of another backend.
+  if (place !== undefined && plugins.get(place.deviceType) !== place.plugin) place[Symbol.dispose]();
   const backendOptions = await derivedOptions(world.group, plugins.values(), options.options, limit);
   const { rank: globalRank } = world.group;
   const rank = members.indexOf(globalRank);
@@ -68,7 +71,7 @@ export async function newGroup<const Name extends string = string>(
     ...{ rank, globalRanks: members, timeoutMs: limitMs, world: world.id },
     ...{ recorder: recorderOf(world.container), logger: loggerOf(world.container) },
   };
-  return whileMaking(making, world.status, async () => {
+  return await whileMaking(making, world.status, async () => {
     const agreed = await agreedMembers(world, {
       group: name,
       verb: "makes it of",
@@ -86,11 +89,11 @@ export async function newGroup<const Name extends string = string>(
       checkForNan,
     };
     if (rank < 0) {
-      const splitFrom = { parent: world.group, color: NO_COLOR };
+      const splitFrom = { place, color: NO_COLOR };
       await leaveToOthers(world, { ...plan, splitFrom, rank: 0, globalRanks: [globalRank] });
       return null;
     }
-    const splitFrom = { parent: world.group, color: colorOfNewGroup(members) };
+    const splitFrom = { place, color: colorOfNewGroup(members) };
     return makeDerivedGroup(world, { ...plan, splitFrom, members: agreed, rank, globalRanks: members });
   });
 }

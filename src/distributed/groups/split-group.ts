@@ -5,7 +5,7 @@ import { clockOf, loggerOf, recorderOf } from "../../registry/index.ts";
 import { type Timeout, timeoutMs } from "../../time/index.ts";
 import { currentContext } from "../dist-context.ts";
 import { agreedMembers, derivedOptions, leaveToOthers, makeDerivedGroup } from "./derived-group.ts";
-import { checksForNan } from "./make-group.ts";
+import { checksForNan, placeSplit } from "./make-group.ts";
 import { nanOption } from "./nan-option.ts";
 import { colorOfPart, NO_COLOR } from "./split-color.ts";
 import { type Making, whileMaking } from "./while-making.ts";
@@ -68,6 +68,7 @@ export async function splitGroup(
   // Counted on every rank of the parent, so that the names agree and are never used again.
   const count = (splits.get(parent) ?? 0) + 1;
   splits.set(parent, count);
+  using place = placeSplit(parent);
   const plugins = new Map(parent.deviceTypes.map((device) => [device, parent.plugin(device)] as const));
   const limit = { limitMs, clock: clockOf(world.container), details: { group: parent.name } };
   const backendOptions = await derivedOptions(parent, plugins.values(), options.options, limit);
@@ -81,7 +82,7 @@ export async function splitGroup(
     rank: members?.indexOf(parent.rank) ?? -1,
     globalRanks: (members ?? []).map((rank) => parent.globalRanks[rank] ?? -1),
   };
-  return whileMaking(making, world.status, async () => {
+  return await whileMaking(making, world.status, async () => {
     const agreed = await agreedMembers(world, {
       group: split,
       verb: "splits it into",
@@ -98,13 +99,13 @@ export async function splitGroup(
       checkForNan,
     };
     if (members === undefined) {
-      const splitFrom = { parent, color: NO_COLOR };
+      const splitFrom = { place, color: NO_COLOR };
       await leaveToOthers(world, { ...plan, name: split, splitFrom, rank: 0, globalRanks: [world.group.rank] });
       return null;
     }
     const name = `${split}:${members.join(",")}`;
     const { rank, globalRanks } = making;
-    const splitFrom = { parent, color: colorOfPart(members) };
+    const splitFrom = { place, color: colorOfPart(members) };
     return makeDerivedGroup(world, { ...plan, name, splitFrom, members: agreed, rank, globalRanks });
   });
 }

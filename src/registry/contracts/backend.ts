@@ -8,6 +8,15 @@ import type { MemoryServices } from "./memory-services.ts";
 /** How the process group and middleware submit calls: see {@link Backend.submit}. */
 export type Submit = (calls: readonly OpCall[]) => readonly Work<void>[];
 
+/** Where a split of a group is among its ops. Disposed of when the split is over, or will not be. */
+export interface SplitPlace extends Disposable {
+  /**
+   * Makes the backend of the new group, whose context is given. The ranks with the same `color` become one group; a rank
+   * with a negative one is in none: it takes part, and closes what it gets.
+   */
+  split(context: BackendContext, color: number): Promise<Backend>;
+}
+
 /**
  * One rank's membership in a group of ranks on one device. Authors implement `submit`, or extend {@link MethodBackend}
  * to write a method for each op.
@@ -80,12 +89,12 @@ export abstract class Backend {
   }
 
   /**
-   * Optional service: makes the backend of a group of some ranks of this one by the library's own split, which may be
-   * quicker than `create()` of the plugin and share its resources. All ranks of this group call it, in the same order;
-   * those with the same `color` become one group. A rank with a negative color is in none: it takes part, and closes what
-   * it gets. `context` is that of the new group. Used for groups that are bound to a device.
+   * Optional service: the library's own split, which makes the backend of a group of some ranks of this one, quicker than
+   * `create()` of the plugin and sharing its resources. Takes the place of a split among the ops: those that are submitted
+   * later wait until the place is disposed of. All ranks of this group do this at the same place. Used for groups that are
+   * bound to a device.
    */
-  split?(context: BackendContext, color: number): Promise<Backend>;
+  placeSplit?(): SplitPlace;
 
   /** Optional services for the memory of tensors; `undefined` if there are none. */
   get memoryServices(): MemoryServices | undefined {

@@ -18,6 +18,8 @@ using std::chrono::milliseconds;
 
 /// How long the other ranks may take to finalize too.
 constexpr milliseconds kFinalizeLimit{5'000};
+/// How long after its deadline a split may take to give the communicator back.
+constexpr milliseconds kSplitGrace{200};
 constexpr microseconds kShortestPause{50};
 constexpr microseconds kLongestPause{2'000};
 
@@ -77,9 +79,9 @@ void Communicator::connect(const Config& config, Exchange& exchange) {
 }
 
 void Communicator::connect_split(const Config& config, Communicator& parent, int32_t color) {
-  if (parent.borrowed_.exchange(true)) throw Failure(C10D_ERR_INVALID, "the group is being split already");
   const auto failure = attempt([&] {
     if (!parent) throw Failure(C10D_ERR_INVALID, "the group to split has no communicator");
+    if (parent.interrupted()) throw Failure(C10D_ERR_ABORTED, "the group that is split was aborted");
     const int nccl_color = color < 0 ? kNcclSplitNoColor : color;
     auto made = std::make_unique<NcclComm>(nullptr);
     require_nccl(nccl_.comm_split(parent.comm_, nccl_color, config.rank, made.get(), config_.get()), parent.comm_,
@@ -93,14 +95,14 @@ void Communicator::connect_split(const Config& config, Communicator& parent, int
       });
     });
     if (unsettled) {
-      parent.settled_.store(false, std::memory_order_release);
+      parent.spoilt_.emplace(unsettled->status(), "a split of the group was given up: " + unsettled->text());
       keep_for_ever(std::move(made));
       throw Failure(*unsettled);
     }
     comm_ = *made;
     if (*this) await_ready(config, "ncclCommSplit");
   });
-  parent.borrowed_.store(false, std::memory_order_release);
+  parent.give_back();
   if (failure) throw Failure(*failure);
 }
 
@@ -117,10 +119,24 @@ void Communicator::require_wanted(const Config& config, const char* what) const 
   throw Failure(C10D_ERR_OP_TIMEOUT, std::string("timed out in ") + what + ", waiting for the other ranks");
 }
 
+void Communicator::lend(Clock::time_point deadline) {
+  const std::lock_guard<std::mutex> lock(lending_);
+  if (borrowed_.exchange(true)) throw Failure(C10D_ERR_INVALID, "the group is being split already");
+  lent_until_ = deadline;
+}
+
 bool Communicator::may_be_called() {
   if (borrowed()) return false;
-  if (!settled_.load(std::memory_order_acquire) && ready()) settled_.store(true, std::memory_order_release);
-  return settled_.load(std::memory_order_acquire);
+  if (spoilt_) throw Failure(*spoilt_);
+  return true;
+}
+
+void Communicator::look() {
+  const std::lock_guard<std::mutex> lock(lending_);
+  if (borrowed() && Clock::now() >= lent_until_ + kSplitGrace) {
+    throw Failure(C10D_ERR_OP_TIMEOUT, "a split of the group timed out in ncclCommSplit, waiting for the other ranks");
+  }
+  if (may_be_called()) (void)ready();
 }
 
 bool Communicator::ready() {

@@ -24,6 +24,8 @@ NcclTransport::NcclTransport(const Config& config)
 
 /// No thread of the group is left. What is still in the stream has ended.
 NcclTransport::~NcclTransport() {
+  // One that was never connected.
+  if (parent_) parent_->transport->communicator_.give_back();
   if (device_ == nullptr) return;
   const ContextScope scope(device_->context);
   communicator_.abort();
@@ -53,6 +55,7 @@ void NcclTransport::connect(Exchange& exchange) {
 
 std::shared_ptr<Transport> NcclTransport::make_split(const Config& config, int32_t color) {
   auto made = std::make_shared<NcclTransport>(config);
+  communicator_.lend(config.connect_deadline);
   made->parent_ = Parent{std::static_pointer_cast<NcclTransport>(shared_from_this()), color};
   return made;
 }

@@ -29,13 +29,13 @@ void NcclTransport::look_for_errors() {
   check_peers(now);
   // While NCCL is in progress, ready() looks.
   const bool calling = issued_ < launches_.size() && launches_[issued_]->state == Launch::State::calling;
-  if (calling || !communicator_ || !communicator_.may_be_called()) return;
-  const auto failure = attempt([&] { (void)communicator_.ready(); });
+  if (calling || !communicator_) return;
+  const auto failure = attempt([&] { communicator_.look(); });
   if (failure) throw reason_of(*failure);
 }
 
 void NcclTransport::end_communicator() {
-  // That thread gives up soon.
+  // That thread gives up soon, unless it is in a blocking call: then it ends with that.
   if (communicator_.borrowed()) return;
   communicator_.abort();
 }

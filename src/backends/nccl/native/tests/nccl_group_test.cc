@@ -225,6 +225,74 @@ TEST_CASE("group: split by color; a rank with a negative one is in no group") {
   CHECK(x[0]->holds(0, 28));
 }
 
+TEST_CASE("group: ops of the parent that are submitted during a split come after it") {
+  const NoFaults faults;
+  for (const bool blocks : {false, true}) {
+    CAPTURE(blocks);
+    for (int round = 0; round < 10; round++) {
+      const DeviceBuffer x0(1, kFloats), x1(2, kFloats);
+      x0.write(0, 1);
+      x1.write(0, 2);
+      auto options = mutated();
+      if (blocks) options.emplace_back("blocking=1");
+      DeviceRanks parent(2, options);
+      std::vector<c10d_group*> halves;
+      std::vector<int64_t> ids;
+      for (int32_t rank = 0; rank < 2; rank++) {
+        auto config = config_of(rank, 2, rank + 1);
+        config.color = 1;
+        halves.push_back(c10d_split(parent.group(rank), &config));
+        REQUIRE(halves.back() != nullptr);
+        CHECK(c10d_split(parent.group(rank), &config) == nullptr);
+        CHECK(last_error() == "the group is being split already");
+        ids.push_back(parent.run(rank, DeviceOp(C10D_OP_ALLREDUCE, 0).out(rank == 0 ? x0 : x1)));
+        std::this_thread::sleep_for(std::chrono::microseconds(211 * round));
+      }
+      for (int32_t rank = 0; rank < 2; rank++) {
+        CHECK(ready_of(halves[static_cast<size_t>(rank)]).status == C10D_OK);
+        CHECK(parent.wait(rank, ids[static_cast<size_t>(rank)]) == C10D_OK);
+      }
+      CHECK(x0.holds(0, 3));
+      CHECK(x1.holds(0, 3));
+      for (auto* half : halves) CHECK(c10d_close(half, 20'000) == 0);
+    }
+  }
+}
+
+TEST_CASE("group: a split that a rank does not join in time fails the parent, too") {
+  const NoFaults faults;
+  for (const bool blocks : {false, true}) {
+    CAPTURE(blocks);
+    auto options = mutated();
+    if (blocks) options.emplace_back("blocking=1");
+    const DeviceBuffer x0(1, kFloats);
+    DeviceRanks parent(2, options);
+    auto config = config_of(0, 2, 1);
+    config.color = 1;
+    config.timeout_ms = 100;
+    c10d_group* half = c10d_split(parent.group(0), &config);
+    REQUIRE(half != nullptr);
+    const auto start = Clock::now();
+    const auto id = parent.run(0, DeviceOp(C10D_OP_ALLREDUCE, 0).out(x0));
+    CHECK(parent.wait(0, id) == C10D_ERR_OP_TIMEOUT);
+    CHECK(milliseconds_since(start) < 10'000);
+    CHECK(c10d_group_state(parent.group(0)) == C10D_FAILED);
+    CHECK(parent.submit(0, DeviceOp(C10D_OP_ALLREDUCE, 0).out(x0)) == C10D_ERR_GROUP_FAILED);
+    CHECK(last_error().find("ncclCommSplit") != std::string::npos);
+    if (blocks) {
+      // Nothing else ends NCCL's call.
+      auto late = config_of(1, 2, 2);
+      late.color = 1;
+      c10d_group* other = c10d_split(parent.group(1), &late);
+      REQUIRE(other != nullptr);
+      CHECK(ready_of(other).status == C10D_OK);
+      CHECK(c10d_close(other, 20'000) == 0);
+    }
+    CHECK(ready_of(half).status < C10D_OK);
+    CHECK(c10d_close(half, 20'000) == 0);
+  }
+}
+
 TEST_CASE("group: a split that a rank does not join ends by an abort, and so does the parent") {
   const NoFaults faults;
   Pair pair;

@@ -7,7 +7,7 @@ interface ConfigField {
   /** Name of the shim's option. */
   readonly key: string;
   readonly kind: "flag" | "integer" | "text";
-  /** First version of NCCL that has it. */
+  /** First version of NCCL that has it, as its own code compares: a release may have a higher number. */
   readonly since: NcclVersion;
 }
 
@@ -31,8 +31,8 @@ export const configFields: Readonly<Record<keyof NcclConfig, ConfigField>> = {
   nvlinkCentricSched: field("nvlink-centric-sched", "flag", 22800),
   graphUsageMode: field("graph-usage-mode", "integer", 22900),
   numRmaCtx: field("num-rma-ctx", "integer", 22900),
-  maxP2pPeers: field("max-p2p-peers", "integer", 23003),
-  graphStreamOrdering: field("graph-stream-ordering", "integer", 23007),
+  maxP2pPeers: field("max-p2p-peers", "integer", 23000),
+  graphStreamOrdering: field("graph-stream-ordering", "integer", 23005),
 };
 
 /**

@@ -73,6 +73,16 @@ describe("the options of nccl", () => {
     },
   );
 
+  test("the shim knows the same fields, since the same versions", async () => {
+    const source = await Bun.file(new URL("native/communicator_config.cc", import.meta.url)).text();
+    const rows = source.matchAll(/\{"([\w-]+)", &NcclConfig::\w+, (?:kBase|nccl_version\(2, (\d+), (\d+)\))\}/g);
+    const known = [...rows].map(
+      ([, key, minor = "18", patch = "0"]) => [key, 20000 + Number(minor) * 100 + Number(patch)] as const,
+    );
+    const declared = Object.values(configFields).map(({ key, since }) => [key, since] as const);
+    expect(Object.fromEntries(known)).toEqual(Object.fromEntries(declared));
+  });
+
   test("variables have effect where no option is given", () => {
     const blocking = { TORCH_NCCL_USE_COMM_NONBLOCKING: "0" };
     expect(settings({}, 22600, blocking)).toEqual({ blocking: "1" });
@@ -80,6 +90,8 @@ describe("the options of nccl", () => {
     expect(settings({}, 22600, { TORCH_NCCL_HIGH_PRIORITY: "1" })).toEqual({ "high-priority": "1" });
     expect(settings({ isHighPriorityStream: false }, 22600, { TORCH_NCCL_HIGH_PRIORITY: "1" })).toEqual({});
     expect(settings({}, 22600, { TORCH_NCCL_NONBLOCKING_TIMEOUT: "7" })).toEqual({ "nonblocking-timeout": "7000" });
+    const longest = { TORCH_NCCL_NONBLOCKING_TIMEOUT: "2147484" };
+    expect(settings({}, 22600, longest)).toEqual({ "nonblocking-timeout": "2147483647" });
     expect(() => settings({}, 22600, { TORCH_NCCL_NONBLOCKING_TIMEOUT: "soon" })).toThrow(
       "TORCH_NCCL_NONBLOCKING_TIMEOUT",
     );

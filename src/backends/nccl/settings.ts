@@ -4,6 +4,9 @@ import { configFields, configSettings } from "./config-fields.ts";
 import type { NcclVersion } from "./nccl-version.ts";
 import type { NcclOptions } from "./options.ts";
 
+/** The longest limit that the shim takes, in milliseconds: 24 days. */
+const LONGEST_MS = 2 ** 31 - 1;
+
 /**
  * What all communicators of a group are made with, as options of the shim.
  * @throws InvalidArgumentError for a field of the configuration that the library does not have, and for a variable
@@ -20,7 +23,7 @@ export function settingsOf(
   const named = library >= configFields.commName.since ? { commName: groupName } : {};
   return {
     ...configSettings({ ...named, ...(!isNonblocking && { blocking: true }), ...options.config }, library),
-    ...(limitSeconds !== undefined && { "nonblocking-timeout": String(limitSeconds * 1000) }),
+    ...(limitSeconds !== undefined && { "nonblocking-timeout": String(Math.min(limitSeconds * 1000, LONGEST_MS)) }),
     ...(isUrgent && { "high-priority": "1" }),
   };
 }

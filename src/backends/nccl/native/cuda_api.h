@@ -10,6 +10,7 @@ namespace c10d::nccl_shim {
 enum class CuResult : int {
   success = 0,
   invalid_value = 1,
+  out_of_memory = 2,
   not_initialized = 3,
   no_device = 100,
   invalid_device = 101,

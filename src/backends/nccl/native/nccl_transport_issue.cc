@@ -80,14 +80,16 @@ bool NcclTransport::may_begin(const Launch& launch) {
 
 void NcclTransport::begin(Launch& launch) {
   const auto& cuda = library_.cuda;
-  wait_for_inputs(launch);
-  launch.touches_stream = true;
   bool timed = false;
   size_t bytes = 0;
   for (const Op* op : launch.ops) {
     timed = timed || (op->request.flags & C10D_FLAG_TIMES) != 0;
     bytes += aligned_scratch_bytes(*op, config_.world_size);
   }
+  // First, since there may be too little memory.
+  if (bytes > 0) launch.scratch = device_->scratch.reserve(bytes);
+  wait_for_inputs(launch);
+  launch.touches_stream = true;
   if (timed) {
     launch.begin = device_->events.take();
     require(cuda.event_record(launch.begin, device_->stream), "cuEventRecord");
@@ -96,7 +98,6 @@ void NcclTransport::begin(Launch& launch) {
   if (is_service(launch.ops[0]->request.opcode)) {
     services_.serve(*launch.ops[0]);
   } else {
-    if (bytes > 0) launch.scratch = device_->scratch.reserve(bytes);
     CuAddress scratch = launch.scratch;
     for (const Op* op : launch.ops) {
       copy_in(*op, place(), scratch);

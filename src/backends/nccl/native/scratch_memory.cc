@@ -1,6 +1,8 @@
 #include "scratch_memory.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <string>
 
 namespace c10d::nccl_shim {
 
@@ -18,9 +20,19 @@ ScratchMemory::~ScratchMemory() {
 CuAddress ScratchMemory::reserve(size_t bytes) {
   if (bytes <= bytes_) return blocks_.back();
   // Doubled, so that the blocks before it together are no larger.
-  const size_t size = std::max({bytes, 2 * bytes_, kSmallest});
+  size_t size = std::max({bytes, 2 * bytes_, kSmallest});
   CuAddress block = 0;
-  require(load_library().cuda.mem_alloc(&block, size), "cuMemAlloc of scratch memory");
+  CuResult result = load_library().cuda.mem_alloc(&block, size);
+  // Without room for later.
+  if (result == CuResult::out_of_memory) result = load_library().cuda.mem_alloc(&block, size = bytes);
+  if (result == CuResult::out_of_memory) {
+    throw Failure::of_shortage(
+        "the device has no " + std::to_string(bytes) +
+            " bytes left that the op needs besides its tensors: free memory, also that of caches, or "
+            "pass tensors that follow each other in memory",
+        ENOMEM);
+  }
+  require(result, "cuMemAlloc of scratch memory");
   blocks_.push_back(block);
   bytes_ = size;
   return block;

@@ -1,6 +1,8 @@
 // Failures of NCCL that the emulator injects.
 #include <doctest/doctest.h>
 
+#include <cerrno>
+
 #include "device_ranks.h"
 #include "emulator_faults.h"
 #include "mutated.h"
@@ -44,6 +46,28 @@ TEST_CASE("child: a call fails" * doctest::skip()) {
 }
 
 TEST_CASE("fault: a call that fails fails its op and the group") { check_child("child: a call fails", "internal@1"); }
+
+TEST_CASE("child: too little memory" * doctest::skip()) {
+  const NoFaults faults;
+  constexpr size_t kMany = (size_t{1} << 20) / sizeof(float);
+  const DeviceBuffer x(1, kMany), between(1, kFloats), a(1, kMany);
+  const DeviceBuffer gap(1, kFloats), b(1, kMany);
+  const DeviceBuffer y(2, kFloats);
+  DeviceRanks ranks(1, mutated());
+  CHECK(ranks.wait(0, ranks.run(0, DeviceOp(C10D_OP_ALLREDUCE, 0).out(x))) == C10D_OK);
+  DeviceRanks two(2, mutated());
+  const auto id = two.run(0, DeviceOp(C10D_OP_ALLGATHER, 0).in(x).out(a).out(b));
+  CHECK(two.wait(0, id) == C10D_ERR_BACKEND);
+  const auto failure = take_failure(two.group(0), static_cast<uint64_t>(id));
+  CHECK(failure.system_error == ENOMEM);
+  CHECK(failure.text.find("the device has no 2097152 bytes left") == 0);
+  CHECK(c10d_group_state(two.group(0)) == C10D_FAILED);
+  CHECK(ranks.wait(0, ranks.run(0, DeviceOp(C10D_OP_ALLREDUCE, 0).out(x))) == C10D_OK);
+}
+
+TEST_CASE("fault: an op that lacks scratch memory says how much") {
+  CHECK(run_own_program("child: too little memory", {"NCCL_EMULATOR_MEMORY_MB=4"}, 60) == "");
+}
 
 TEST_CASE("child: an op hangs" * doctest::skip()) {
   const DeviceBuffer x(1, kFloats);

@@ -23,12 +23,12 @@ if (noCompiler !== undefined) console.log(`skip tests with libraries made for th
 const testCompiled = test.skipIf(noCompiler !== undefined);
 
 /** Compiles a library that calls itself NCCL of this version. */
-function compile(path: string, version: number, more = ""): string {
+function compile(path: string, version: number, more = "", soname = "libnccl.so.2"): string {
   const file = join(folder, path);
   mkdirSync(dirname(file), { recursive: true });
   const source = join(folder, "nccl.c");
   writeFileSync(source, `int ncclGetVersion(int *to) { *to = ${version}; return 0; }\n${more}`);
-  const flags = ["-shared", "-fPIC", "-Wl,-soname,libnccl.so.2"];
+  const flags = ["-shared", "-fPIC", `-Wl,-soname,${soname}`];
   const { exitCode, stderr } = Bun.spawnSync(["cc", ...flags, "-o", file, source]);
   if (exitCode !== 0) throw new Error(stderr.toString());
   return file;
@@ -76,6 +76,17 @@ describe("libnccl.so.2", () => {
     expect(other?.message).toBe(
       `backend "nccl": this process uses ${named} already: it cannot use ${venv} (options.library) as well`,
     );
+  });
+
+  testCompiled("is refused under another SONAME, by which the shim would not find it", () => {
+    const file = compile("other/libnccl-mine.so", 23007, "", "libnccl-mine.so");
+    const message = `backend "nccl": ${file} does not call itself libnccl.so.2`;
+    expect(load([file], {})).toMatchObject([{ message: expect.stringContaining(message) }]);
+    // Its name alone is no help.
+    const renamed = compile("other/libnccl.so.2", 23007, "", "libnccl-mine.so");
+    expect(load(["-"], { C10D_NCCL_LIBRARY: renamed })).toMatchObject([
+      { error: "BackendUnavailableError", message: expect.stringContaining("its SONAME is another") },
+    ]);
   });
 
   testCompiled("is refused if it is too old, with its version and path", () => {

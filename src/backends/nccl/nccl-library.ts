@@ -29,6 +29,7 @@ export function remedyFor(error: unknown): string {
 
 const NCCL_SUCCESS = 0;
 const RTLD_NOW = 2;
+const RTLD_NOLOAD = 4;
 let only: NcclLibrary | undefined;
 
 /**
@@ -97,14 +98,27 @@ function attempt({ path, by, kind }: LibraryPlace, tried: string[]): NcclLibrary
  */
 function absenceByLoader(name: string): string | undefined {
   try {
-    const { symbols } = dlopen("libc.so.6", {
-      dlopen: { args: ["ptr", "i32"], returns: "ptr" },
-      dlerror: { args: [], returns: "cstring" },
-    });
-    return symbols.dlopen(Buffer.from(`${name}\0`), RTLD_NOW) === null ? String(symbols.dlerror()) : undefined;
+    const loader = openLoader();
+    return loader.dlopen(textOf(name), RTLD_NOW) === null ? String(loader.dlerror()) : undefined;
   } catch (error) {
     return messageOf(error);
   }
+}
+
+/** Whether a loaded file is what the shim gets, which asks the dynamic loader for `libnccl.so.2`. */
+function isFoundByName(file: string): boolean {
+  const loader = openLoader();
+  const byName = loader.dlopen(textOf(SONAME), RTLD_NOW | RTLD_NOLOAD);
+  return byName !== null && byName === loader.dlopen(textOf(file), RTLD_NOW | RTLD_NOLOAD);
+}
+
+const textOf = (text: string): Buffer => Buffer.from(`${text}\0`);
+
+function openLoader() {
+  return dlopen("libc.so.6", {
+    dlopen: { args: ["ptr", "i32"], returns: "ptr" },
+    dlerror: { args: [], returns: "cstring" },
+  }).symbols;
 }
 
 const declarations = { ncclGetVersion: { args: ["ptr"], returns: "i32" } } as const;
@@ -121,6 +135,14 @@ function opened(file: string): NcclLibrary {
   } catch (cause) {
     const shortage = shortageOf(cause);
     throw unavailable(`cannot load ${file}: ${shortage?.text ?? messageOf(cause)}`, shortage?.code, cause);
+  }
+  if (!isFoundByName(file)) {
+    const other = loadedFile(SONAME);
+    throw unavailable(
+      `${file} does not call itself ${SONAME} (its SONAME is another), so the shim would use ` +
+        `${other ?? `the ${SONAME} that the dynamic loader finds`} instead: name a library with that SONAME`,
+      "NCCL_UNUSABLE",
+    );
   }
   const path = loadedFile(SONAME) ?? file;
   if (version < OLDEST) {

@@ -74,6 +74,8 @@ int32_t cuemu_fault(uint64_t index, char* text, uint32_t capacity);
 uint64_t cuemu_blocks(void);        /* allocations of device memory */
 uint64_t cuemu_pinned_blocks(void); /* allocations of pinned host memory */
 uint64_t cuemu_streams(void);       /* default streams do not count */
+/* Open ones of the context of a device that were made with this priority. */
+uint64_t cuemu_streams_of(int device, int priority);
 uint64_t cuemu_events(void);
 
 /* Holds up a stream from here on until released. Returns 0 if there is no such stream, and in null mode. */

@@ -138,6 +138,17 @@ uint64_t cuemu_streams() {
   return World::the().streams.count();
 }
 
+uint64_t cuemu_streams_of(int index, int priority) {
+  const World::Lock lock(World::the().mutex);
+  const Device* device = World::the().device(index);
+  if (device == nullptr) return 0;
+  uint64_t count = 0;
+  for (const auto& stream : device->streams()) {
+    count += stream->handle != 0 && !stream->is_closed() && stream->priority == priority ? 1 : 0;
+  }
+  return count;
+}
+
 uint64_t cuemu_events() {
   const World::Lock lock(World::the().mutex);
   return World::the().events.count();

@@ -2,6 +2,7 @@
 #include <string>
 #include <system_error>
 
+#include "config.h"
 #include "group.h"
 #include "handle.h"
 #include "report.h"
@@ -20,6 +21,8 @@ const char* ncclemu_name(void) {
   static const auto* name = new std::string("NCCL emulator " + release_text() + " (not NVIDIA's library)");
   return name->c_str();
 }
+
+int ncclemu_last_config(const char* field) { return last_config(field); }
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   if (auto result = check_pointer(id, "GetUniqueId", "out"); result != ncclSuccess) return result;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 
 #include "report.h"
 #include "version.h"
@@ -36,6 +37,13 @@ ncclConfig_t undefined_config() {
     *field = undefined;
   return config;
 }
+
+// What a program has given last.
+struct Last {
+  std::mutex mutex;
+  ncclConfig_t config = undefined_config();
+};
+Last& last = *new Last;
 
 // Fields that the header lacked with which the program was compiled.
 void forget_unknown(ncclConfig_t* config) {
@@ -113,6 +121,32 @@ ncclConfig_t default_config() {
   return config;
 }
 
+int last_config(const char* field) {
+  std::lock_guard lock(last.mutex);
+  struct Named {
+    const char* name;
+    int ncclConfig_t::*member;
+  };
+  for (auto& [name, member] : {Named{"blocking", &ncclConfig_t::blocking},
+                               {"cgaClusterSize", &ncclConfig_t::cgaClusterSize},
+                               {"minCTAs", &ncclConfig_t::minCTAs},
+                               {"maxCTAs", &ncclConfig_t::maxCTAs},
+                               {"splitShare", &ncclConfig_t::splitShare},
+                               {"trafficClass", &ncclConfig_t::trafficClass},
+                               {"collnetEnable", &ncclConfig_t::collnetEnable},
+                               {"CTAPolicy", &ncclConfig_t::CTAPolicy},
+                               {"shrinkShare", &ncclConfig_t::shrinkShare},
+                               {"nvlsCTAs", &ncclConfig_t::nvlsCTAs},
+                               {"nChannelsPerNetPeer", &ncclConfig_t::nChannelsPerNetPeer},
+                               {"nvlinkCentricSched", &ncclConfig_t::nvlinkCentricSched},
+                               {"graphUsageMode", &ncclConfig_t::graphUsageMode},
+                               {"numRmaCtx", &ncclConfig_t::numRmaCtx},
+                               {"maxP2pPeers", &ncclConfig_t::maxP2pPeers},
+                               {"graphStreamOrdering", &ncclConfig_t::graphStreamOrdering}})
+    if (!strcmp(name, field)) return last.config.*member;
+  return undefined;
+}
+
 ncclResult_t read_config(const ncclConfig_t* given, ncclConfig_t* config) {
   auto read = undefined_config();
   read.magic = 0;
@@ -123,6 +157,10 @@ ncclResult_t read_config(const ncclConfig_t* given, ncclConfig_t* config) {
   if (read.magic != NCCL_API_MAGIC)
     return misuse(ncclInvalidArgument, "ncclConfig_t argument not initialized via NCCL_CONFIG_INITIALIZER");
   forget_unknown(&read);
+  {
+    std::lock_guard lock(last.mutex);
+    last.config = read;
+  }
   if (auto result = check(read); result != ncclSuccess) return result;
   set_defaults(&read);
   *config = read;

@@ -11,4 +11,7 @@ ncclConfig_t default_config();
 /// Reads what the user gives, with all checks of NCCL. Fields that this release lacks are ignored.
 ncclResult_t read_config(const ncclConfig_t* given, ncclConfig_t* config);
 
+/// See ncclemu_last_config.
+int last_config(const char* field);
+
 }  // namespace nccl_emulator

@@ -108,6 +108,9 @@ NCCL_EMULATOR_API const char* ncclGetErrorString(ncclResult_t result);
 NCCL_EMULATOR_API const char* ncclGetLastError(ncclComm_t comm);
 /// "NCCL emulator 2.30.7 (not NVIDIA's library)".
 NCCL_EMULATOR_API const char* ncclemu_name(void);
+/// A field of the last configuration that this process has given a communicator, such as "minCTAs";
+/// NCCL_CONFIG_UNDEF_INT if it was not set.
+NCCL_EMULATOR_API int ncclemu_last_config(const char* field);
 
 NCCL_EMULATOR_API ncclResult_t ncclCommInitRank(ncclComm_t* comm, int nranks, ncclUniqueId id, int rank);
 NCCL_EMULATOR_API ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int nranks, ncclUniqueId id, int rank,

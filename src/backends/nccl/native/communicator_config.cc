@@ -84,7 +84,8 @@ CommunicatorConfig::CommunicatorConfig(const Options& options, int version, cons
     const std::string text = options.get(field.key);
     if (text.empty()) continue;
     require_version(field.key, field.since, version);
-    config_.*field.member = integer_option(options, field.key, kNcclUndefined);
+    const bool swaps = mutation.is("min-for-max") && field.member == &NcclConfig::max_ctas;
+    config_.*(swaps ? &NcclConfig::min_ctas : field.member) = integer_option(options, field.key, kNcclUndefined);
   }
   if (config_.blocking == kNcclUndefined) config_.blocking = 0;
   if (!net_name_.empty()) config_.net_name = net_name_.c_str();

@@ -35,8 +35,8 @@ NcclTransport::~NcclTransport() {
 Capabilities NcclTransport::capabilities() const { return capabilities_of(library_); }
 
 void NcclTransport::connect(Exchange& exchange) {
-  device_ =
-      std::make_unique<GroupDevice>(config_.device.index, integer_option(config_.options, "high-priority", 0) != 0);
+  const bool is_urgent = integer_option(config_.options, "high-priority", 0) != 0 && !mutation_.is("plain-priority");
+  device_ = std::make_unique<GroupDevice>(config_.device.index, is_urgent);
   // For all calls of this thread, which belongs to the group.
   require(library_.cuda.ctx_set_current(device_->context.get()), "cuCtxSetCurrent");
   const auto failure = attempt([&] {
@@ -55,7 +55,7 @@ void NcclTransport::connect(Exchange& exchange) {
 
 std::shared_ptr<Transport> NcclTransport::make_split(const Config& config, int32_t color) {
   auto made = std::make_shared<NcclTransport>(config);
-  communicator_.lend(config.connect_deadline);
+  if (!mutation_.is("unlent-split")) communicator_.lend(config.connect_deadline);
   made->parent_ = Parent{std::static_pointer_cast<NcclTransport>(shared_from_this()), color};
   return made;
 }

@@ -173,7 +173,8 @@ void NcclTransport::break_off(Launch& launch, const Failure& failure) {
   launch.failure = failure;
   launch.made.clear();
   if (!failure.harmless()) end_communicator();
-  if (launch.touches_stream && launch.end == nullptr) attempt([&] { record_end(launch); });
+  const bool ends = launch.touches_stream && !mutation_.is("no-end-of-failed");
+  if (ends && launch.end == nullptr) attempt([&] { record_end(launch); });
   give_back_turns(launch);
   launch.state = Launch::State::issued;
 }

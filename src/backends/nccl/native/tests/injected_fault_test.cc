@@ -47,6 +47,27 @@ TEST_CASE("child: a call fails" * doctest::skip()) {
 
 TEST_CASE("fault: a call that fails fails its op and the group") { check_child("child: a call fails", "internal@1"); }
 
+TEST_CASE("child: a call fails behind copies" * doctest::skip()) {
+  const NoFaults faults;
+  const DeviceBuffer a(1, kFloats), gap(1, kFloats), b(1, kFloats), out(1, kFloats);
+  a.write(0, 1);
+  b.write(0, 2);
+  DeviceRanks ranks(2, mutated());
+  const DeviceStream stream(1);
+  Hold hold(1, stream);
+  // Its inputs are copied in the stream, when that goes on.
+  const auto id = ranks.run(0, DeviceOp(C10D_OP_REDUCE_SCATTER, stream).in(a).in(b).out(out));
+  CHECK(ranks.wait(0, id, 300) == C10D_ERR_WAIT_TIMEOUT);
+  hold.release();
+  c10d_event event{};
+  CHECK(ranks.wait(0, id, 20'000, &event) == C10D_ERR_BACKEND);
+  CHECK((event.flags & C10D_EVENT_PINNED) == 0);
+}
+
+TEST_CASE("fault: an op whose call fails ends when what is in the stream before that has ended") {
+  check_child("child: a call fails behind copies", "internal@0");
+}
+
 TEST_CASE("child: too little memory" * doctest::skip()) {
   const NoFaults faults;
   constexpr size_t kMany = (size_t{1} << 20) / sizeof(float);

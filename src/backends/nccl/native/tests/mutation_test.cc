@@ -44,6 +44,10 @@ constexpr Finder kFinders[] = {
     {"no-self-part", kOps},
     {"no-abort", "group: an op that a peer does not join*"},
     {"destroy-in-progress", "group: two at the same time*"},
+    {"no-end-of-failed", "fault: an op whose call fails ends when*"},
+    {"min-for-max", "group: each option is the field*"},
+    {"plain-priority", "group: its stream has the highest priority*"},
+    {"unlent-split", "group: ops of the parent*"},
 };
 
 }  // namespace

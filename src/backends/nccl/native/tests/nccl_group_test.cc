@@ -1,9 +1,14 @@
 // How groups over NCCL are made and end, and what they refuse.
+#include <dlfcn.h>
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <chrono>
+#include <limits>
 #include <memory>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "device_ranks.h"
 #include "emulator_faults.h"
@@ -376,4 +381,62 @@ TEST_CASE("group: times are those of the device") {
   CHECK(event.started_ns <= event.finished_ns);
   CHECK(event.finished_ns <= c10d_clock_ns());
   CHECK(pair.ranks.wait(1, id1) == C10D_OK);
+}
+
+TEST_CASE("group: its stream has the highest priority where that is wished") {
+  const NoFaults faults;
+  constexpr int kHighest = -5;
+  for (const bool high : {false, true}) {
+    const auto urgent = cuemu_streams_of(1, kHighest);
+    const auto plain = cuemu_streams_of(1, 0);
+    const DeviceRanks ranks(1, mutated(high ? DeviceRanks::Settings{"high-priority=1"} : DeviceRanks::Settings{}));
+    CHECK(cuemu_streams_of(1, kHighest) == urgent + (high ? 1 : 0));
+    CHECK(cuemu_streams_of(1, 0) == plain + (high ? 0 : 1));
+  }
+}
+
+TEST_CASE("group: each option is the field of that name in NCCL's configuration") {
+  const NoFaults faults;
+  // Loaded already, by its path.
+  void* const library = ::dlopen("libnccl.so.2", RTLD_NOW | RTLD_NOLOAD);
+  REQUIRE(library != nullptr);
+  const auto version_of = reinterpret_cast<int (*)(int*)>(::dlsym(library, "ncclGetVersion"));
+  const auto field = reinterpret_cast<int (*)(const char*)>(::dlsym(library, "ncclemu_last_config"));
+  REQUIRE((field != nullptr));
+  int version = 0;
+  version_of(&version);
+  struct Row {
+    const char* option;
+    const char* field;
+    int value;
+    int since;
+  };
+  std::vector<Row> rows{
+      {"blocking", "blocking", 1, 0},
+      {"cga-cluster-size", "cgaClusterSize", 3, 0},
+      {"min-ctas", "minCTAs", 5, 0},
+      {"max-ctas", "maxCTAs", 7, 0},
+      {"split-share", "splitShare", 1, 0},
+      {"traffic-class", "trafficClass", 9, 22600},
+      {"collnet-enable", "collnetEnable", 1, 22700},
+      {"cta-policy", "CTAPolicy", 1, 22700},
+      {"shrink-share", "shrinkShare", 1, 22700},
+      {"nvls-ctas", "nvlsCTAs", 11, 22700},
+      {"n-channels-per-net-peer", "nChannelsPerNetPeer", 13, 22800},
+      {"nvlink-centric-sched", "nvlinkCentricSched", 1, 22800},
+      {"graph-usage-mode", "graphUsageMode", 1, 22900},
+      {"num-rma-ctx", "numRmaCtx", 2, 22900},
+      {"max-p2p-peers", "maxP2pPeers", 17, 23000},
+      {"graph-stream-ordering", "graphStreamOrdering", 1, 23005},
+  };
+  rows.erase(std::remove_if(rows.begin(), rows.end(), [&](const Row& row) { return row.since > version; }), rows.end());
+  for (const auto& set : rows) {
+    CAPTURE(std::string(set.option));
+    const DeviceRanks ranks(1, mutated({std::string(set.option) + "=" + std::to_string(set.value)}));
+    for (const auto& row : rows) {
+      CAPTURE(std::string(row.field));
+      const int otherwise = std::string(row.option) == "blocking" ? 0 : std::numeric_limits<int>::min();
+      CHECK(field(row.field) == (row.option == set.option ? set.value : otherwise));
+    }
+  }
 }

@@ -24,7 +24,7 @@ export class RegisteredMemory implements AsyncDisposable {
   }
 }
 
-/** Memory that the ranks of a group can access of each other, until it is closed. */
+/** Memory that the library of a group can access from other ranks, until it is closed. */
 export class MemoryWindow implements AsyncDisposable {
   readonly #end: () => Promise<void>;
   readonly #address: (groupRank: number) => number;
@@ -36,8 +36,7 @@ export class MemoryWindow implements AsyncDisposable {
   }
 
   /**
-   * Address of the part of a rank of the group; 0 if this process cannot access it, as on another host or without
-   * NVLink.
+   * Address of the part of a rank of the group; 0 if this process does not know it. With NCCL it knows its own only.
    */
   addressOf(groupRank: number): number {
     return this.#ended === undefined ? this.#address(groupRank) : 0;

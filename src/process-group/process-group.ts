@@ -355,8 +355,9 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Opens a window over memory of a device, by which the ranks can access that of each other. All ranks of the group call
-   * it, in the order of its collectives, and later close it.
+   * Opens a window over memory of a device, by which the library can access it from other ranks. All ranks of the group
+   * call it, in the order of its collectives, and later close it. Libraries take only some memory: NCCL none of
+   * `dist.cuda`, but that of its `ncclMemAlloc`.
    *
    * @throws UnsupportedOperationError for a backend that cannot do it, InvalidArgumentError for host memory.
    */

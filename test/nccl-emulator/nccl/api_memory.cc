@@ -2,6 +2,7 @@
 #include "cuda_emulator.h"
 #include "driver_api.h"
 #include "handle.h"
+#include "injected_faults.h"
 #include "report.h"
 
 using namespace nccl_emulator;
@@ -14,6 +15,9 @@ ncclResult_t add_registration(const char* name, Communicator& communicator, cons
   if (bytes == 0 || !cuemu_alias(communicator.device, address, bytes))
     return misuse(ncclInvalidArgument, "%s : %p is not memory of device %d, %zu bytes long", name, buffer,
                   communicator.device, bytes);
+  auto& faults = InjectedFaults::of_process();
+  if (faults.refuse_memory && faults.concern(communicator.rank))
+    return refuse(ncclInvalidArgument, "%s : injected refusal of %p", name, buffer);
   *number = communicator.next_registration++;
   (*into)[*number] = {address, bytes, cuemu_register(address, bytes, name)};
   return ncclSuccess;

@@ -41,6 +41,8 @@ InjectedFaults InjectedFaults::parse(const std::string& text) {
       faults.report_mismatch = true;
     else if (item == "abort-tells-peers")
       faults.tell_of_abort = true;
+    else if (item == "refuse-memory")
+      faults.refuse_memory = true;
     else if (item == "eager")
       faults.eager = true;
     else

@@ -17,6 +17,7 @@ struct InjectedFaults {
   uint32_t slow_init_ms = 0;
   bool report_mismatch = false;  ///< Ranks that call different ops get an error, instead of a hang.
   bool tell_of_abort = false;    ///< Peers of a rank that aborts get ncclRemoteError.
+  bool refuse_memory = false;    ///< No memory can be registered, or be in a window: ncclInvalidArgument.
   bool eager = false;            ///< A sender's part of a small op may end before the receiver has come.
   std::string unknown;           ///< What could not be read.
 

@@ -8,6 +8,16 @@ void require(NcclResult result, NcclComm comm, const char* what) {
   if (result != NcclResult::success && result != NcclResult::in_progress) throw nccl_failure(result, comm, what);
 }
 
+bool is_refusal(NcclResult result) {
+  return result == NcclResult::invalid_argument || result == NcclResult::invalid_usage;
+}
+
+/// The same for memory that NCCL may not be able to use: when it says so at once, it has done nothing with it.
+void require_taken(NcclResult result, NcclComm comm, const char* what) {
+  if (!is_refusal(result)) return require(result, comm, what);
+  throw Failure(C10D_ERR_INVALID, "NCCL refuses the memory: " + nccl_failure(result, comm, what).text());
+}
+
 }  // namespace
 
 void Services::serve(const Op& op) {
@@ -22,7 +32,7 @@ void Services::serve(const Op& op) {
       if (!is_new) throw Failure(C10D_ERR_INVALID, "the memory is registered already");
       const auto result = nccl.comm_register(comm, memory, buffer.bytes, &at->second);
       if (result != NcclResult::success) registered_.erase(at);
-      return require(result, comm, "ncclCommRegister");
+      return require_taken(result, comm, "ncclCommRegister");
     }
     case C10D_SERVICE_DEREGISTER_MEMORY: {
       const auto found = registered_.find(buffer.address);
@@ -34,8 +44,10 @@ void Services::serve(const Op& op) {
     case C10D_SERVICE_OPEN_WINDOW: {
       const auto [at, is_new] = windows_.emplace(buffer.address, nullptr);
       if (!is_new) throw Failure(C10D_ERR_INVALID, "the window is open already");
-      return require(nccl.comm_window_register(comm, memory, buffer.bytes, &at->second, kNcclWindowDefault), comm,
-                     "ncclCommWindowRegister");
+      const auto result = nccl.comm_window_register(comm, memory, buffer.bytes, &at->second, kNcclWindowDefault);
+      // NCCL may still write to it after another error.
+      if (is_refusal(result)) windows_.erase(at);
+      return require_taken(result, comm, "ncclCommWindowRegister");
     }
     default: {
       const auto found = windows_.find(buffer.address);

@@ -68,6 +68,30 @@ TEST_CASE("fault: an op whose call fails ends when what is in the stream before 
   check_child("child: a call fails behind copies", "internal@0");
 }
 
+TEST_CASE("child: memory is refused" * doctest::skip()) {
+  const NoFaults faults;
+  const DeviceBuffer x(1, kFloats);
+  DeviceRanks ranks(1, mutated());
+  c10d_capabilities all{};
+  c10d_group_capabilities(ranks.group(0), &all, sizeof all);
+  for (const auto service : {C10D_SERVICE_REGISTER_MEMORY, C10D_SERVICE_OPEN_WINDOW}) {
+    if ((all.services >> service & 1) == 0) continue;
+    // Again, since nothing was left.
+    for (int round = 0; round < 2; round++) {
+      const auto id = ranks.run(0, DeviceOp(service).out(x));
+      CHECK(ranks.wait(0, id) == C10D_ERR_INVALID);
+      const auto failure = take_failure(ranks.group(0), static_cast<uint64_t>(id));
+      CHECK(failure.text.find("NCCL refuses the memory: ncclComm") == 0);
+    }
+  }
+  CHECK(c10d_window_address(ranks.group(0), x.address(), 0) == 0);
+  CHECK(ranks.wait(0, ranks.run(0, DeviceOp(C10D_OP_ALLREDUCE, 0).out(x))) == C10D_OK);
+}
+
+TEST_CASE("fault: a group can be used after NCCL has refused memory") {
+  check_child("child: memory is refused", "refuse-memory");
+}
+
 TEST_CASE("child: too little memory" * doctest::skip()) {
   const NoFaults faults;
   constexpr size_t kMany = (size_t{1} << 20) / sizeof(float);

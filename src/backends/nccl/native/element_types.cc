@@ -65,10 +65,10 @@ bool can_premultiply(NcclType type) {
 
 }  // namespace
 
-ElementType moved_type(uint32_t dtype) {
+ElementType moved_type(uint32_t dtype, int version) {
   const auto known = type_of(dtype);
-  // As bytes: older versions have no float8, and none has integers of 16 bits.
-  if (known && !is_float8(dtype)) return *known;
+  // Else as bytes: older versions have no float8, and none has integers of 16 bits.
+  if (known && (!is_float8(dtype) || version >= nccl_version(2, 24, 0))) return *known;
   return {NcclType::uint8, 1, element_size(dtype)};
 }
 

@@ -16,7 +16,7 @@ struct ElementType {
 };
 
 /// For ops that only move data: any dtype.
-ElementType moved_type(uint32_t dtype);
+ElementType moved_type(uint32_t dtype, int version);
 
 /// For a reduction. Throws Failure with C10D_ERR_UNSUPPORTED, with PyTorch's text where it has one, if NCCL of this
 /// version has none of this dtype.

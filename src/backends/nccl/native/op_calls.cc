@@ -51,7 +51,7 @@ class Calls {
         nccl_(load_library().nccl),
         type_(is_reduction(op.request.opcode)
                   ? reduced_type(op.request.dtype, op.request.reduce_op, load_library().version)
-                  : moved_type(op.request.dtype)),
+                  : moved_type(op.request.dtype, load_library().version)),
         root_(place.mutation.is("next-root") ? (op.request.peer + 1) % place.world_size : op.request.peer) {
     if (is_reduction(op.request.opcode)) reduce_op_ = make_reduce_op(made);
   }

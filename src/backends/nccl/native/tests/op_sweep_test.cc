@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "element_types.h"
 #include "emulator_faults.h"
 #include "mutated.h"
 
@@ -28,4 +29,13 @@ TEST_CASE("all dtypes and reduce ops") {
       REQUIRE(run_case(ranks, one) == "");
     }
   }
+}
+
+TEST_CASE("8-bit floats are moved as such, as PyTorch does, by releases that have them") {
+  using c10d::nccl_shim::moved_type;
+  using c10d::nccl_shim::NcclType;
+  CHECK(moved_type(C10D_FLOAT8_E4M3FN, 22304).type == NcclType::uint8);
+  CHECK(moved_type(C10D_FLOAT8_E4M3FN, 22403).type == NcclType::float8_e4m3);
+  CHECK(moved_type(C10D_FLOAT8_E5M2, 22403).type == NcclType::float8_e5m2);
+  CHECK(moved_type(C10D_INT16, 23007).type == NcclType::uint8);
 }

@@ -433,10 +433,8 @@ export class NativeBackend extends Backend {
   }
 
   override async drained(): Promise<void> {
-    while (this.inFlight > 0) {
-      if (this.#order.waiting > 0) await this.#order.flowing();
-      await this.#group?.drained();
-    }
+    while (this.#order.waiting > 0) await this.#order.flowing();
+    await this.#group?.drained();
   }
 
   override async close(): Promise<void> {

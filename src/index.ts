@@ -124,6 +124,7 @@ export {
   reduceOpsByKind,
   registerBackend,
   type SettleLimit,
+  type SplitPlace,
   type StandardSchema,
   type Submit,
   setGlobalRank,

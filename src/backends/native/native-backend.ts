@@ -2,7 +2,7 @@ import { isUint8Array } from "node:util/types";
 import { type OpCall, opTypeOf, startOf, tensorsOf } from "../../collectives/op-call.ts";
 import { opTable } from "../../collectives/op-table.ts";
 import { OpType } from "../../collectives/op-type.ts";
-import { type DistError, DistStoreError } from "../../errors/index.ts";
+import { type DistError, DistStoreError, messageOf } from "../../errors/index.ts";
 import {
   NativeGroup,
   type NativeGroupHost,
@@ -31,15 +31,18 @@ import {
   STAGED_BYTES,
   type TensorView,
 } from "../../tensor/index.ts";
-import { DeferredWork, type GroupState, Work } from "../../work/index.ts";
+import { type GroupState, Work } from "../../work/index.ts";
 import { watchCreation } from "./creation-watch.ts";
 import { FailureWatch } from "./failure-watch.ts";
+import { LazyWork } from "./lazy-work.ts";
 import { narrowedCapabilities } from "./narrowed-capabilities.ts";
 import { NativeFailures } from "./native-failures.ts";
 import { memoryServices } from "./native-memory.ts";
+import type { OpStreams } from "./op-streams.ts";
 import { ServedMemory } from "./served-memory.ts";
-import { SplitOrder, splitAhead } from "./split-order.ts";
+import { SplitOrder, splitting } from "./split-order.ts";
 import { StagedTensor, StagedTensors } from "./staged-tensors.ts";
+import { streamOf, WaitingCalls } from "./waiting-calls.ts";
 
 /** How long ranks that failed to connect wait for each other's reasons, and at most past the group's time-out. */
 const CREATION_VERDICT_MS = 1_000;
@@ -125,6 +128,7 @@ export class NativeBackend extends Backend {
   #storeError: unknown;
   readonly #watch: FailureWatch | undefined;
   readonly #order: SplitOrder;
+  #streams: OpStreams | undefined;
   override placeSplit?: NonNullable<Backend["placeSplit"]>;
   #memoryServices: MemoryServices | undefined;
   readonly #served = new ServedMemory();
@@ -210,10 +214,14 @@ export class NativeBackend extends Backend {
     this.#isTimed = true;
   }
 
-  /** Lets groups be split from this one, if its library can do that: offers {@link Backend.placeSplit}. */
-  offerSplit(connect: ConnectSplit): void {
+  /**
+   * Lets groups be split from this one, if its library can do that: offers {@link Backend.placeSplit}.
+   * @param streams Of the device, for ops that have to wait for a split.
+   */
+  offerSplit(connect: ConnectSplit, streams: OpStreams): void {
     const group = this.#group;
     if (group?.capabilities().canSplit !== true) return;
+    this.#streams = streams;
     this.placeSplit = (): SplitPlace => {
       const place = this.#order.place();
       return {
@@ -234,7 +242,7 @@ export class NativeBackend extends Backend {
 
   #serve(service: number, op: string, memory: TensorView, timeoutMs: number): Work<void> {
     if (!this.#order.holds || this.state !== "OPEN") return this.#serveNow(service, op, memory, timeoutMs);
-    const work = new DeferredWork({ opType: OpType.UNKNOWN, op }, splitAhead);
+    const work = new LazyWork({ opType: OpType.UNKNOWN, op }, undefined, splitting);
     const left = (waitedMs: number) => Math.max(1, timeoutMs - waitedMs);
     this.#order.hold([work], timeoutMs, (waitedMs) => [this.#serveNow(service, op, memory, left(waitedMs))]);
     return work;
@@ -269,17 +277,41 @@ export class NativeBackend extends Backend {
 
   /** Until what is split from the group has been made. */
   #hold(calls: readonly OpCall[]): readonly Work<void>[] {
-    const holds = calls.filter(hasForeign).map(({ inputs, outputs }) => holdTensors(inputs, outputs));
-    const works = calls.map(
-      (call) => new DeferredWork({ opType: opTypeOf(call), op: opTable[call.op].api }, splitAhead),
-    );
-    this.#order.hold(works, Math.min(...calls.map(({ timeoutMs }) => timeoutMs)), (waitedMs) => {
-      const left = calls.map((call) => ({ ...call, timeoutMs: Math.max(1, call.timeoutMs - waitedMs) }));
-      const actual = this.#submitNow(left);
-      for (const each of holds) if (each !== undefined) releaseHolds(each);
-      return actual;
+    const streams = this.#streams;
+    if (streams === undefined) return this.#submitNow(calls);
+    const works = calls.map((call) => {
+      const stream = { device: call.device, handle: streamOf(call).handle };
+      return new LazyWork({ opType: opTypeOf(call), op: opTable[call.op].api }, stream, splitting);
     });
+    let waiting: WaitingCalls;
+    try {
+      waiting = new WaitingCalls(calls, works, streams);
+    } catch (error) {
+      return this.#refuse(calls, error);
+    }
+    const limitMs = Math.min(...calls.map(({ timeoutMs }) => timeoutMs));
+    this.#order.hold(works, limitMs, () => this.#submitWaiting(waiting, streams));
     return works;
+  }
+
+  /**
+   * Submits calls in a stream of their own, since more may have been put into theirs. The other ranks count on what was
+   * called: if it cannot be submitted any more, the group fails.
+   */
+  #submitWaiting(waiting: WaitingCalls, streams: OpStreams): readonly Work<void>[] {
+    const { calls } = waiting;
+    const [call] = calls;
+    if (call === undefined) return [];
+    try {
+      using gate = streams.gate(call.device);
+      return this.#submitNow(waiting.through(gate.stream));
+    } catch (error) {
+      const works = this.#refuse(calls, error);
+      this.abort(`an op that waited for a split cannot be submitted: ${messageOf(error)}`);
+      return works;
+    } finally {
+      waiting[Symbol.dispose]();
+    }
   }
 
   #submitNow(calls: readonly OpCall[]): readonly Work<void>[] {

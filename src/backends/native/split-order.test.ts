@@ -1,8 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { OpType } from "../../collectives/op-type.ts";
 import { ManualClock } from "../../testing/manual-clock.ts";
-import { DeferredWork, Work } from "../../work/index.ts";
-import { SplitOrder, splitAhead } from "./split-order.ts";
+import { Work } from "../../work/index.ts";
+import { LazyWork } from "./lazy-work.ts";
+import { SplitOrder, splitting } from "./split-order.ts";
 
 function setup() {
   const clock = new ManualClock();
@@ -10,7 +11,7 @@ function setup() {
   const events: string[] = [];
   const hold = (name: string, limitMs = 1000): Work<void> => {
     const init = { opType: OpType.ALLREDUCE, op: "allReduce" };
-    const work = new DeferredWork(init, splitAhead);
+    const work = new LazyWork(init, undefined, splitting);
     order.hold([work], limitMs, () => {
       events.push(name);
       return [Work.completed(undefined, init)];
@@ -83,6 +84,6 @@ describe("order of splits and ops", () => {
   test("wait() of an op that is held would never return", () => {
     const { hold, place } = setup();
     using _ = place("first");
-    expect(() => hold("a").wait()).toThrow("still making its group");
+    expect(() => hold("a").wait()).toThrow("is still being made");
   });
 });

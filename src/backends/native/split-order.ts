@@ -1,6 +1,6 @@
-import { UnsupportedOperationError } from "../../errors/index.ts";
 import { type Clock, scheduleOn } from "../../registry/index.ts";
 import type { DeferredWork, Work } from "../../work/index.ts";
+import type { Awaited } from "./lazy-work.ts";
 
 /** Ops that wait for a place before them, submitted together. */
 interface HeldOps {
@@ -99,11 +99,8 @@ function submit({ works, submit, since, timer, submitted }: HeldOps): void {
   submitted.resolve();
 }
 
-/** For {@link DeferredWork}. */
-export function splitAhead(): never {
-  throw new UnsupportedOperationError(
-    "newGroup() or splitGroup() was called before this op and is still making its group, by code that runs on this " +
-      "thread: await the Work, or the group first",
-    { code: "WAIT_WOULD_DEADLOCK" },
-  );
-}
+/** For {@link LazyWork}. */
+export const splitting: Awaited = {
+  what: "the group of a newGroup() or splitGroup() that was called before it",
+  remedy: "await the Work, or that group first",
+};

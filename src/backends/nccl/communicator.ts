@@ -4,10 +4,10 @@ import { DistBackendError, type DistError, InvalidArgumentError } from "../../er
 import { type Backend, type Clock, scheduleOn } from "../../registry/index.ts";
 import type { Device } from "../../tensor/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
-import { LazyWork } from "./lazy-work.ts";
-import type { OpStreams } from "./op-streams.ts";
+import { type Awaited, LazyWork } from "../native/lazy-work.ts";
+import type { OpStreams } from "../native/op-streams.ts";
+import { streamOf, WaitingCalls } from "../native/waiting-calls.ts";
 import { type Pair, PairWork } from "./pair-work.ts";
-import { streamOf, WaitingCalls } from "./waiting-calls.ts";
 import { creationFailure, notSubmitted, overdue, whileConnecting } from "./waiting-errors.ts";
 
 /** How a {@link Communicator} is made, and who hears of its end. */
@@ -51,7 +51,7 @@ export class Communicator {
   #isTimed = false;
   #collectives = 0;
   #messages = 0;
-  readonly #waiting: WaitingCalls[] = [];
+  readonly #waiting: WaitingCalls<LazyWork>[] = [];
 
   constructor(init: CommunicatorInit) {
     this.#init = init;
@@ -86,7 +86,7 @@ export class Communicator {
    * Submits calls in a stream of their own, since more may have been put into theirs. The other ranks count on what was
    * called, and NCCL does not compare it: if the calls cannot be submitted any more, the group fails.
    */
-  #submitWaiting(backend: Backend, waiting: WaitingCalls): void {
+  #submitWaiting(backend: Backend, waiting: WaitingCalls<LazyWork>): void {
     const { calls, works } = waiting;
     const { backend: name, group, rank, device, streams } = this.#init;
     const wasOpen = backend.state === "OPEN";
@@ -152,7 +152,7 @@ export class Communicator {
     if (turns.length > 0) this.#await(new WaitingCalls(turns, [], streams));
   }
 
-  #await(waiting: WaitingCalls): void {
+  #await(waiting: WaitingCalls<LazyWork>): void {
     this.#waiting.push(waiting);
     const limitMs = Math.min(...waiting.calls.map(({ timeoutMs }) => timeoutMs));
     // Otherwise the creation ends first, and its error says more.
@@ -164,7 +164,7 @@ export class Communicator {
     const { pair } = this.#init;
     const init = { opType: opTypeOf(call), op: opTable[call.op].api, seq: this.#numberOf(call) };
     const stream = { device: call.device, handle: streamOf(call).handle };
-    return pair === undefined ? new LazyWork(init, stream) : new PairWork(init, stream, pair);
+    return pair === undefined ? new LazyWork(init, stream, connecting) : new PairWork(init, stream, connecting, pair);
   }
 
   /** The number that the communicator is going to give it; -1 for a turn. */
@@ -235,6 +235,12 @@ export class Communicator {
     await Promise.race([this.#made, Bun.sleep(CANCEL_LIMIT_MS)]);
   }
 }
+
+/** What ops wait for. */
+const connecting: Awaited = {
+  what: "its communicator",
+  remedy: "await the Work, or connect first (initProcessGroup({ deviceId }) does)",
+};
 
 function follow(works: readonly LazyWork[], actual: readonly Work<void>[]): readonly LazyWork[] {
   for (const [i, work] of works.entries()) {

@@ -5,8 +5,8 @@ import { DistBackendError, DistError, InvalidArgumentError, UnsupportedOperation
 import { Backend, type BackendContext, type Capabilities, type MemoryServices } from "../../registry/index.ts";
 import { currentStreamOf, type Device, type TensorView } from "../../tensor/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
+import type { OpStreams } from "../native/op-streams.ts";
 import { Communicator } from "./communicator.ts";
-import type { OpStreams } from "./op-streams.ts";
 import { inGroup, type Pair, pairKey } from "./pair-work.ts";
 
 /** What a communicator is made for. */

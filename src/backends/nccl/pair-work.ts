@@ -6,7 +6,7 @@ import {
   InvalidArgumentError,
 } from "../../errors/index.ts";
 import type { WorkInit } from "../../work/index.ts";
-import { LazyWork, type StreamOfCall } from "./lazy-work.ts";
+import { type Awaited, LazyWork, type StreamOfCall } from "../native/lazy-work.ts";
 
 /** Two ranks of a group, which have a communicator of their own for messages; the lower is its rank 0. */
 export interface Pair {
@@ -25,8 +25,8 @@ export function pairKey({ low, high }: Pair): string {
 export class PairWork extends LazyWork {
   readonly #pair: Pair;
 
-  constructor(init: WorkInit, stream: StreamOfCall, pair: Pair) {
-    super(init, stream);
+  constructor(init: WorkInit, stream: StreamOfCall, awaited: Awaited, pair: Pair) {
+    super(init, stream, awaited);
     this.#pair = pair;
   }
 

@@ -6,12 +6,12 @@ import { probe as probeCuda } from "../../tensor/cuda/index.ts";
 import { StartGate, StreamMark } from "../../tensor/cuda/start-gate.ts";
 import { type ConnectSplit, type ConnectTerms, NativeBackend } from "../native/native-backend.ts";
 import { NativeFailures } from "../native/native-failures.ts";
+import type { OpStreams } from "../native/op-streams.ts";
 import { capabilities, capabilitiesOf } from "./capabilities.ts";
 import { connectLazily } from "./connect-lazily.ts";
 import { Departures } from "./departures.ts";
 import { LazyBackend } from "./lazy-backend.ts";
 import { loadNccl } from "./nccl-library.ts";
-import type { OpStreams } from "./op-streams.ts";
 import type { NcclOptions } from "./options.ts";
 import { PairStore } from "./pair-store.ts";
 import { NO_DEVICE, probeNccl, SHIM_REMEDY } from "./probe-nccl.ts";
@@ -88,7 +88,7 @@ function libraryOf(options: unknown): string | undefined {
 
 /** Lets groups be split from a backend, and from those in turn. */
 function splittable(backend: NativeBackend, connect: ConnectSplit): NativeBackend {
-  backend.offerSplit(async (context, splitFrom) => splittable(await connect(context, splitFrom), connect));
+  backend.offerSplit(async (context, splitFrom) => splittable(await connect(context, splitFrom), connect), streams);
   return backend;
 }
 

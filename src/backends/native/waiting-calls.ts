@@ -1,12 +1,11 @@
 import type { OpCall } from "../../collectives/op-call.ts";
 import { type Hold, holdTensors, releaseHolds, type Stream } from "../../tensor/index.ts";
-import type { LazyWork } from "./lazy-work.ts";
 import type { Mark, OpStreams } from "./op-streams.ts";
 
-/** Calls that wait for their communicator, submitted together. Their memory is held, and what was in their streams noted. */
-export class WaitingCalls implements Disposable {
+/** Calls that are submitted later, together. Their memory is held, and what was in their streams noted. */
+export class WaitingCalls<W = unknown> implements Disposable {
   readonly calls: readonly OpCall[];
-  readonly works: readonly LazyWork[];
+  readonly works: readonly W[];
   readonly since = performance.now();
   /** Ends them when they have waited for too long. */
   timer: Disposable | undefined;
@@ -14,7 +13,7 @@ export class WaitingCalls implements Disposable {
   readonly #marks: Mark[] = [];
 
   /** @throws if the memory or the stream of a call is gone, or its device fails. */
-  constructor(calls: readonly OpCall[], works: readonly LazyWork[], streams: OpStreams) {
+  constructor(calls: readonly OpCall[], works: readonly W[], streams: OpStreams) {
     this.calls = [...calls];
     this.works = works;
     this.#holds = holdTensors(...calls.flatMap(({ inputs, outputs }) => [inputs, outputs]));

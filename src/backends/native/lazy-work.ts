@@ -8,17 +8,24 @@ export interface StreamOfCall {
   readonly handle: number;
 }
 
-const REMEDY = "await the Work, or connect first (initProcessGroup({ deviceId }) does)";
+/** Why an op waits, for errors. */
+export interface Awaited {
+  /** What is made before, e.g. "its communicator". */
+  readonly what: string;
+  readonly remedy: string;
+}
 
-/** An op that waits for its communicator. */
+/** An op on a device that is submitted later than it is called, by code that runs on this thread. */
 export class LazyWork extends DeferredWork {
   readonly #stream: StreamOfCall | undefined;
+  readonly #awaited: Awaited;
   #isSubmitted = false;
 
   /** @param stream What {@link synchronize} makes wait if no stream is current then. */
-  constructor(init: WorkInit, stream: StreamOfCall | undefined) {
-    super(init, ahead);
+  constructor(init: WorkInit, stream: StreamOfCall | undefined, awaited: Awaited) {
+    super(init, () => ahead(awaited));
     this.#stream = stream;
+    this.#awaited = awaited;
   }
 
   /** Whether it has been passed on. */
@@ -37,8 +44,8 @@ export class LazyWork extends DeferredWork {
       const error = this.isCompleted() ? this.exception() : undefined;
       if (error !== undefined) throw error;
       throw new UnsupportedOperationError(
-        `${this.describe()} cannot be synchronized with yet: its communicator is still being made, by code that runs on ` +
-          `this thread, so that no stream can wait for the op: ${REMEDY}`,
+        `${this.describe()} cannot be synchronized with yet: ${this.#awaited.what} is still being made, by code that runs on ` +
+          `this thread, so that no stream can wait for the op: ${this.#awaited.remedy}`,
         { code: "NOT_SUBMITTED" },
       );
     }
@@ -56,9 +63,9 @@ export class LazyWork extends DeferredWork {
   }
 }
 
-function ahead(): never {
+function ahead({ what, remedy }: Awaited): never {
   throw new UnsupportedOperationError(
-    `the communicator of this op is still being made, by code that runs on this thread: ${REMEDY}`,
+    `this op waits: ${what} is still being made, by code that runs on this thread: ${remedy}`,
     { code: "WAIT_WOULD_DEADLOCK" },
   );
 }

@@ -4,8 +4,7 @@ import { DistBackendError } from "../../errors/index.ts";
 const refusals = /Duplicate GPU detected|Multiple Ranks are using the same GPU/;
 
 const REMEDY =
-  // biome-ignore lint/suspicious/noTemplateCurlyInString: it is code to copy.
-  "several ranks use one device, and NCCL wants one for each: pass deviceId: `cuda:${process.env.LOCAL_RANK}` to " +
+  'several ranks use one device, and NCCL wants one for each: pass deviceId: "cuda:" + LOCAL_RANK (a variable) to ' +
   "initProcessGroup(), and make tensors there, by cuda.setDevice(group.boundDevice) or { device: group.boundDevice }";
 
 /** The error of a communicator that was not made. NCCL's advice for ranks on one device is rarely what is wanted. */
